@@ -1,0 +1,52 @@
+"""Argument checks and warnings that point at the caller's line."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+from habitat.errors import ConfigError, HabitatWarning
+
+_PACKAGE = str(Path(__file__).parent)
+
+
+def warn(message: str) -> str:
+    """Issue a HabitatWarning at the first frame outside habitat; return the message."""
+    frame = sys._getframe(1)
+    level = 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, HabitatWarning, stacklevel=level - 1)
+    return message
+
+
+def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
+    """Return `value` if it is one of the allowed names, else raise with the nearest."""
+    names = list(allowed)
+    if isinstance(value, str) and value in names:
+        return value
+    near = difflib.get_close_matches(str(value), names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else ""
+    what = f"must be one of {', '.join(map(repr, names))}, got {value!r}"
+    raise ConfigError(what, f"`{name}`", hint)
+
+
+def integer(name: str, value: object, low: int, high: int) -> int:
+    """Return `value` as int if it is an integer in [low, high], else raise."""
+    ok = not isinstance(value, bool) and hasattr(value, "__index__")
+    if ok and low <= int(value) <= high:  # type: ignore[call-overload]
+        return int(value)  # type: ignore[call-overload]
+    raise ConfigError(f"must be an integer {low} to {high}, got {value!r}", f"`{name}`")
+
+
+def at_least(name: str, value: object, low: float) -> float:
+    """Return `value` as float if it is a finite number >= low, else raise."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = float(value)
+        if low <= number < float("inf"):
+            return number
+    raise ConfigError(f"must be a number >= {low:g}, got {value!r}", f"`{name}`")

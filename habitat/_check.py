@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import SupportsIndex
 
 from habitat.errors import ConfigError, HabitatWarning
 
@@ -37,9 +38,10 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
 
 def integer(name: str, value: object, low: int, high: int) -> int:
     """Return `value` as int if it is an integer in [low, high], else raise."""
-    ok = not isinstance(value, bool) and hasattr(value, "__index__")
-    if ok and low <= int(value) <= high:  # type: ignore[call-overload]
-        return int(value)  # type: ignore[call-overload]
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        number = value.__index__()
+        if low <= number <= high:
+            return number
     raise ConfigError(f"must be an integer {low} to {high}, got {value!r}", f"`{name}`")
 
 

@@ -106,7 +106,8 @@ class Geometry:
     def directions(self) -> Floats:
         """Unit LPS vectors of the (z, y, x) axes, as columns of a (3, 3) array."""
         steps: Floats = self.affine[:3, :3]
-        return steps / np.linalg.norm(steps, axis=0)
+        out: Floats = steps / np.linalg.norm(steps, axis=0)
+        return out
 
     @property
     def letters(self) -> tuple[tuple[str, str], ...]:
@@ -153,9 +154,9 @@ class Geometry:
         """
         index = self.index(other.world(_corners(other.shape, 0.5)))
         pad = margin_mm / np.array(self.spacing)
-        low = np.floor(index.min(0) - pad + 0.5 + 1e-6).astype(int)
-        high = np.ceil(index.max(0) + pad + 0.5 - 1e-6).astype(int)
-        low, high = np.maximum(low, 0), np.minimum(high, self.shape)
+        start = np.floor(index.min(0) - pad + 0.5 + 1e-6).astype(int)
+        stop = np.ceil(index.max(0) + pad + 0.5 - 1e-6).astype(int)
+        low, high = np.maximum(start, 0), np.minimum(stop, self.shape)
         if (high <= low).any():
             return None
         z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))

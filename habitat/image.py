@@ -56,7 +56,7 @@ class Image:
     notes: tuple[str, ...]
     meta: Mapping[str, Any] = field(default_factory=dict)
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         array: npt.ArrayLike,
         geometry: Geometry | None = None,

@@ -1,5 +1,14 @@
 from . import errors as errors
 from .geometry import Geometry as Geometry
 from .image import Image as Image
+from .io import read as read
+from .io import read_dicom as read_dicom
+from .io import read_mask as read_mask
+from .io import resample as resample
+from .phantoms import phantom as phantom
+from .plotting import overlay as overlay
+from .result import HabitatResult as HabitatResult
+from .segmentation import segment as segment
+from .segmentation import segment_channels as segment_channels
 
 __version__: str

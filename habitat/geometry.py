@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,7 +128,7 @@ class Geometry:
     def index(self, world: npt.ArrayLike) -> Floats:
         """Continuous (z, y, x) index of LPS (x, y, z) points; arrays (..., 3)."""
         points = np.asarray(world, dtype=np.float64) - self.affine[:3, 3]
-        out: Floats = np.linalg.solve(self.affine[:3, :3], points[..., None])[..., 0]
+        out: Floats = points @ np.linalg.inv(self.affine[:3, :3]).T
         return out
 
     def same_as(self, other: Geometry) -> bool:
@@ -190,7 +190,7 @@ def bounding_box(mask: npt.NDArray[np.bool_]) -> Box:
     return box[0], box[1], box[2]
 
 
-def grow(box: Box, margin: Sequence[int], shape: Sequence[int]) -> Box:
+def grow(box: Box, margin: Iterable[float], shape: Sequence[int]) -> Box:
     """Widen a box by `margin` voxels (z, y, x) on both sides, within `shape`."""
     z, y, x = (
         slice(max(s.start - int(m), 0), min(s.stop + int(m), int(n)))

@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("habitat", deadline=None)  # first calls compile
+settings.load_profile("habitat")
 
 
 def find_shared() -> Path | None:

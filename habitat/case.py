@@ -1,0 +1,318 @@
+"""Inputs of one case: read everything, say everything that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from habitat._check import warn
+from habitat.errors import (
+    GeometryError,
+    HabitatError,
+    InputError,
+    MaskError,
+    ModalityError,
+    SUVError,
+    raise_all,
+)
+from habitat.geometry import Floats, bounding_box, grow
+from habitat.image import Image
+from habitat.io import read, read_mask
+from habitat.io._grids import coverage
+
+Values: TypeAlias = npt.NDArray[Any]  # of one channel, inside the mask
+
+SUV_UNITS = ("SUVbw", "SUVlbm", "SUVbsa")
+UNITS = (*SUV_UNITS, "HU", "Bq/mL")
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What was read for one case."""
+
+    images: dict[str, Image]  # channel -> image, own grids
+    mask: Image  # bool, own grid
+    guessed: frozenset[str]  # channels whose unit no file or Image said
+    notes: tuple[str, ...]
+
+
+def load_inputs(
+    channels: Mapping[str, Any],
+    mask: Any,
+    label: int | str | None,
+    units: Mapping[str, str],
+) -> Inputs:
+    """Read all channels and the mask; raise all problems found, at once.
+
+    Parameters
+    ----------
+    channels : mapping of str to image-like
+        Channel name to path, SimpleITK.Image, Image or array.
+    mask : mask-like, or a pair of them
+        Of a pair the first is used and the second compared with it.
+    label : int, str or None
+        Value or name of the structure in the mask.
+    units : mapping of str to str
+        Unit to assume for a channel that does not say its own.
+    """
+    first, second = mask if isinstance(mask, tuple) else (mask, None)
+    sources = {**channels, "mask": first}
+    notes = []
+    arrays = [name for name, s in sources.items() if isinstance(s, np.ndarray)]
+    if arrays:
+        sources = _wrap_arrays(sources)
+        notes.append(
+            warn("arrays carry no spacing: voxels of 1 x 1 x 1 mm are assumed")
+        )
+    problems: list[HabitatError] = []
+    images = {}
+    for name in channels:
+        try:
+            images[name] = read(sources[name])
+        except HabitatError as error:
+            problems.append(_named(error, name))
+    masks = []
+    for source in (sources["mask"], second):
+        try:
+            if source is not None:
+                reference = list(images.values())
+                masks.append(read_mask(source, label=label, reference=reference))
+        except HabitatError as error:
+            problems.append(_named(error, "mask"))
+    raise_all(problems)
+    guessed = frozenset(c for c, i in images.items() if i.unit is None and c in units)
+    images |= {c: images[c].replace(images[c].array, unit=units[c]) for c in guessed}
+    problems = [p for c, i in images.items() for p in _grid_problems(c, i, masks[0])]
+    raise_all(problems)
+    if len(masks) == 2:
+        notes += _compare_masks(masks[0], masks[1])
+    notes += _mask_notes(masks[0])
+    for name, image in images.items():
+        notes += [*image.notes, *_shift_notes(name, image, masks[0])]
+        notes += _outside_notes(name, image, masks[0])
+    return Inputs(images, masks[0], guessed, (*notes, *masks[0].notes))
+
+
+def _wrap_arrays(sources: dict[str, Any]) -> dict[str, Any]:
+    shapes = {
+        n: s.shape if isinstance(s, np.ndarray) else None for n, s in sources.items()
+    }
+    if len(set(shapes.values())) > 1:
+        what = f"arrays must all have one shape (z, y, x), got {shapes}"
+        fix = "wrap each with its grid: habitat.Image(array, spacing=(z, y, x))"
+        raise InputError(what, "segment", fix)
+    return {n: Image(s, spacing=(1, 1, 1)) for n, s in sources.items()}
+
+
+def _named(error: HabitatError, name: str) -> HabitatError:
+    where = f"{name} {error.where}" if error.where else name
+    return type(error)(error.what, where, error.fix)
+
+
+# --- grids ----------------------------------------------------------------------------
+
+
+def _outside(image: Image, mask: Image) -> tuple[int, int]:
+    """Mask voxels with their center outside the image, and all mask voxels."""
+    box = bounding_box(mask.array)
+    ends = np.array([(s.start, s.stop - 1) for s in box], dtype=np.float64)
+    corners = np.array(np.meshgrid(*ends)).reshape(3, -1).T
+    total = int(np.count_nonzero(mask.array[box]))
+    if _within(image, mask, corners).all():
+        return 0, total
+    points = np.argwhere(mask.array[box]) + ends[:, 0]
+    return total - int(_within(image, mask, points).sum()), total
+
+
+def _within(image: Image, mask: Image, points: Floats) -> npt.NDArray[np.bool_]:
+    index = image.geometry.index(mask.geometry.world(points))
+    edge = np.array(image.geometry.shape) - 0.5
+    within = (index > -0.5 - 1e-6) & (index < edge + 1e-6)
+    return np.asarray(within.all(axis=1))
+
+
+def _grid_problems(name: str, image: Image, mask: Image) -> list[HabitatError]:
+    lost, total = _outside(image, mask)
+    if lost <= 0.01 * total:
+        return []
+    what = f"{100 * (1 - lost / total):.0f}% of the mask lies in the {name} image"
+    fix = "check that both belong to the same scan and patient position"
+    return [GeometryError(what, name, fix)]
+
+
+def _outside_notes(name: str, image: Image, mask: Image) -> list[str]:
+    lost, total = _outside(image, mask)
+    if not lost:
+        return []
+    text = (
+        f"{lost} of {total} mask voxels lie outside the {name} image and are left out"
+    )
+    return [warn(text)]
+
+
+def _shift_notes(name: str, image: Image, mask: Image) -> list[str]:
+    a, b = image.geometry, mask.geometry
+    alike = a.shape == b.shape and np.allclose(
+        a.affine[:3, :3], b.affine[:3, :3], atol=1e-4
+    )
+    shift = b.affine[:3, 3] - a.affine[:3, 3]
+    if not alike or not shift.any():
+        return []
+    if a.same_as(b):
+        return [
+            f"{name}: grid origin {np.abs(shift).max():.2g} mm off the mask's, snapped"
+        ]
+    voxels = np.abs(np.linalg.solve(a.affine[:3, :3], shift))
+    if voxels.max() > 3:
+        return []
+    mm = ", ".join(f"{s:.2f}" for s in shift)
+    text = (
+        f"{name} and mask have the same size and spacing but origins differ by "
+        f"({mm}) mm, up to {voxels.max():.2f} voxels: shifted header?"
+    )
+    return [warn(text)]
+
+
+# --- masks ----------------------------------------------------------------------------
+
+
+def _mask_notes(mask: Image) -> list[str]:
+    share = np.count_nonzero(mask.array) / mask.array.size
+    if share <= 0.5:
+        return []
+    return [warn(f"mask covers {100 * share:.0f}% of its image: is it the tumor?")]
+
+
+def _compare_masks(mask: Image, other: Image) -> list[str]:
+    """Dice and centroid shift of two masks of one lesion (BAD_INPUTS 44)."""
+    a, b = mask.array, coverage(other, mask.geometry) >= 0.5 - 1e-9
+    if not b.any():
+        raise MaskError(
+            "the two masks do not overlap", "mask", "give masks of one lesion"
+        )
+    dice = 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+    centers = [m.geometry.world(np.argwhere(m.array).mean(0)) for m in (mask, other)]
+    shift = centers[1] - centers[0]
+    x, y, z = shift
+    text = (
+        f"the two masks agree with Dice {dice:.3f}, centroids "
+        f"{np.linalg.norm(shift):.1f} mm apart (x {x:.1f}, y {y:.1f}, z {z:.1f})"
+    )
+    if dice < 0.9:
+        text = warn(f"{text}: PET and CT may be misregistered")
+    return [text]
+
+
+def flip_notes(
+    pet: Image, mask: Image, tumor: npt.NDArray[np.bool_], hot: Floats
+) -> list[str]:
+    """Warn when the mask misses the hot spot but its mirror image hits it.
+
+    `tumor` and `hot` (SUV) are the mask and the PET on the tumor's box.
+    """
+    if _dice(tumor, hot >= 0.41 * hot.max()) >= 0.05:
+        return []
+    notes = []
+    for axis, letters in enumerate(mask.geometry.letters):
+        mirror = mask.replace(np.flip(mask.array, axis))
+        cover = coverage(mirror, pet.geometry) >= 0.5 - 1e-9
+        if not cover.any():
+            continue
+        margin = np.ceil(10 / np.array(pet.geometry.spacing)).astype(int)
+        box = grow(bounding_box(cover), margin.tolist(), cover.shape)
+        values = pet.array[box]
+        dice = _dice(cover[box], values >= 0.41 * values.max())
+        if dice > 0.5:
+            name = {"L": "x", "R": "x", "A": "y", "P": "y"}.get(letters[0], "z")
+            text = f"mask may be flipped in {name}: mirrored, it fits the PET"
+            notes.append(warn(f"{text} (Dice {dice:.2f})"))
+    return notes
+
+
+def _dice(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
+    return float(
+        2 * np.count_nonzero(a & b) / max(np.count_nonzero(a) + np.count_nonzero(b), 1)
+    )
+
+
+# --- modalities -----------------------------------------------------------------------
+
+
+def modality_problems(
+    images: Mapping[str, Image], inside: Mapping[str, Values], guessed: frozenset[str]
+) -> list[HabitatError]:
+    """Images that do not look like their unit (only where the unit was guessed)."""
+    problems: list[HabitatError] = []
+    pets = [c for c in images if images[c].unit in SUV_UNITS and c in guessed]
+    cts = [c for c in images if images[c].unit == "HU" and c in guessed]
+    for name in pets:
+        problems += _pet_problems(name, images[name], inside[name])
+    for name in cts:
+        swapped = any(images[p].array.min() < -200 for p in pets)
+        problems += _ct_problems(name, images[name], inside[name], swapped)
+    return problems
+
+
+def modality_notes(
+    images: Mapping[str, Image], inside: Mapping[str, Values]
+) -> list[str]:
+    """What a reader must know of the values, although they can be used."""
+    notes = []
+    for name, image in images.items():
+        if image.unit in SUV_UNITS:
+            low, top = float(image.array.min()), float(inside[name].max())
+            if low < -0.5:
+                count = int(np.count_nonzero(image.array < -0.5))
+                notes.append(f"{name}: {count} voxels below -0.5, lowest {low:.2f}")
+            if top > 60:
+                text = (
+                    f"{name}: maximum {top:.1f} inside the mask: counts or SUV x 100?"
+                )
+                notes.append(warn(text))
+        if image.unit == "HU" and image.array.min() >= -200:
+            notes.append(f"{name}: 0 voxels below -200 HU: no air or lung in the image")
+    return notes
+
+
+def _pet_problems(name: str, image: Image, inside: Values) -> list[HabitatError]:
+    problems: list[HabitatError] = []
+    low = float(np.percentile(thin(image.array), 0.1))
+    if low < -100:
+        what = f"0.1st percentile is {low:.0f}: looks like HU, not SUV"
+        problems.append(ModalityError(what, name, SWAPPED))
+    median = float(np.median(inside))
+    if median > 200:
+        what = f"median inside the mask is {median:.0f}: values look like Bq/ml"
+        fix = "read the DICOM folder (habitat.read_dicom converts to SUV)"
+        problems.append(SUVError(what, name, fix))
+    return problems
+
+
+def _ct_problems(
+    name: str, image: Image, inside: Values, swapped: bool
+) -> list[HabitatError]:
+    if image.array.min() < 0:
+        return []
+    border = np.concatenate([thin(image.array[:, i]).ravel() for i in (0, -1)])
+    empty = np.count_nonzero(border <= 50) > 0.5 * border.size
+    if empty and np.median(inside) > 800:
+        what = f"no voxel below 0, median inside the mask {np.median(inside):.0f}"
+        fix = "subtract 1024 to get HU"
+        what = f"{what}: stored without its intercept of -1024?"
+        return [ModalityError(what, name, fix)]
+    if swapped:
+        return [ModalityError("no voxel is below 0: not HU", name, SWAPPED)]
+    return []
+
+
+SWAPPED = "are PET and CT swapped? (habitat.Image(array, ..., unit=...) overrides this)"
+
+
+def thin(array: npt.NDArray[Any], most: int = 200_000) -> npt.NDArray[Any]:
+    """Every n-th voxel along each axis, at most about `most` of them."""
+    step = max(1, int(np.ceil((array.size / most) ** (1 / array.ndim))))
+    return array[tuple(slice(None, None, step) for _ in range(array.ndim))]

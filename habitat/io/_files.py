@@ -1,0 +1,276 @@
+"""NIfTI, NRRD and MetaImage files in and out, and SimpleITK images."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from habitat._check import warn
+from habitat.errors import GeometryError, InputError
+from habitat.geometry import Geometry
+from habitat.image import Image
+from habitat.io._memory import check_memory
+
+# NIfTI-1 and NIfTI-2 headers: where dim, datatype, pixdim, vox_offset, scl and srow are
+_NIFTI = {
+    348: ("8h", 40, "h", 70, "8f", 76, "f", 108, "2f", 112, "12f", 280),
+    540: ("8q", 16, "h", 12, "8d", 104, "q", 168, "2d", 176, "12d", 400),
+}
+_DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2"}
+_DTYPES |= {768: "u4", 1024: "i8", 1280: "u8"}
+_KINDS = {32: "complex", 128: "RGB", 1792: "complex", 2304: "RGBA"}
+
+
+def read_file(path: Path) -> Image:
+    """Read a NIfTI, NRRD or MetaImage file in its stored type; no unit is assumed."""
+    if not path.is_file():
+        raise InputError("not found", str(path), "check the path")
+    head = _first_bytes(path, 4)
+    name = path.name.lower()
+    if name.endswith((".nii", ".nii.gz")):
+        return _read_nifti(path, head)
+    if head == b"NRRD" or name.endswith((".mha", ".mhd")):
+        return _read_itk(path)
+    what = f"is neither NIfTI, NRRD, MetaImage nor DICOM (first bytes {_show(head)})"
+    raise InputError(what, str(path), "convert it to NIfTI (.nii.gz)")
+
+
+def from_simpleitk(image: sitk.Image, where: str = "SimpleITK.Image") -> Image:
+    """Turn a SimpleITK image into an `Image` (array copied, no unit)."""
+    dimension = image.GetDimension()
+    if dimension == 4:
+        raise InputError(_volumes(image.GetSize()[3]), where, _ONE_EACH)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        number = image.GetNumberOfComponentsPerPixel()
+        what = f"has {number} values in each voxel (vector or color image)"
+        raise InputError(what, where, "give one single-valued image per channel")
+    array = sitk.GetArrayFromImage(image)
+    if dimension == 2:
+        return Image(array[None], itk_geometry(image, where), notes=[_flat(where)])
+    return Image(array, itk_geometry(image, where))
+
+
+def to_simpleitk(image: Image) -> sitk.Image:
+    """Turn an `Image` into a SimpleITK image on the same LPS grid."""
+    values = image.array
+    out = sitk.GetImageFromArray(values.view("u1") if values.dtype == bool else values)
+    geometry = image.geometry
+    out.SetSpacing(geometry.spacing[::-1])
+    out.SetOrigin(geometry.affine[:3, 3].tolist())
+    out.SetDirection(geometry.directions[:, ::-1].ravel().tolist())
+    return out
+
+
+def write_file(image: Image, path: Path) -> None:
+    """Write an image to a .nii.gz, .nrrd or .mha; never leaves a partial file."""
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        sitk.WriteImage(to_simpleitk(image), str(part), True)
+        part.replace(path)
+    except (RuntimeError, OSError) as error:
+        raise InputError(f"cannot be written: {error}", str(path)) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def file_hash(path: Path) -> str:
+    """Sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def itk_geometry(header: Any, where: str) -> Geometry:
+    """Geometry of a SimpleITK image or of an ImageFileReader's header."""
+    n = min(header.GetDimension(), 3)  # a single slice gets a thickness of 1 mm
+    size, spacing, origin, directions = [1, 1, 1], np.ones(3), np.zeros(3), np.eye(3)
+    size[:n] = header.GetSize()[:n]
+    spacing[:n] = header.GetSpacing()[:n]
+    origin[:n] = header.GetOrigin()[:n]
+    full = np.array(header.GetDirection()).reshape(header.GetDimension(), -1)
+    directions[:n, :n] = full[:n, :n]
+    affine = np.eye(4)
+    affine[:3, :3] = (directions * spacing)[:, ::-1]
+    affine[:3, 3] = origin
+    try:
+        return Geometry((size[2], size[1], size[0]), affine)
+    except GeometryError as error:
+        raise GeometryError(error.what, where, error.fix) from error
+
+
+# --- NIfTI: pixels are read here, because ITK reads truncated files as zeros ----------
+
+_ONE_EACH = "give one three-dimensional volume per channel"
+
+
+@dataclass(frozen=True)
+class _Header:
+    shape: tuple[int, int, int]  # zyx
+    dtype: np.dtype[Any]
+    offset: int
+    slope: float
+    intercept: float
+
+    @property
+    def n_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def _read_nifti(path: Path, head: bytes) -> Image:
+    where = str(path)
+    zipped = head[:2] == b"\x1f\x8b"
+    header = _parse_nifti(_first_bytes(path, 540, zipped), head, where)
+    check_memory(2 * header.n_bytes, where)
+    data = path.read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    if zipped:
+        data = _inflate(data, header.offset + header.n_bytes, where)
+    _check_length(len(data), header, where)
+    array = np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset)
+    array = _rescale(array, header).reshape(header.shape)
+    source = {"path": where, "sha256": sha256}
+    notes = [_flat(where)] if header.shape[0] == 1 else []
+    return Image(array, _nifti_geometry(path), source=source, notes=notes)
+
+
+def _parse_nifti(raw: bytes, head: bytes, where: str) -> _Header:
+    for order in "<>":
+        layout = _NIFTI.get(struct.unpack(order + "i", raw[:4].ljust(4))[0])
+        if layout is not None and len(raw) >= 348:
+            break
+    else:
+        what = f"not a NIfTI (first bytes {_show(head)})"
+        raise InputError(what, where, "download or export it again")
+    fields = zip(layout[::2], layout[1::2], strict=True)
+    dim, (code,), pixdim, (offset,), (slope, intercept), rows = (
+        struct.unpack_from(order + str(fmt), raw, int(at)) for fmt, at in fields
+    )
+    _check_pixels(dim, code, where)
+    _check_scale(pixdim[1 : 1 + min(dim[0], 3)], rows, where)
+    sizes = [*dim[1 : 1 + min(dim[0], 3)], 1, 1][:3]
+    if slope == 0 or not math.isfinite(slope):  # "no scaling" by the NIfTI standard
+        slope, intercept = 1.0, 0.0
+    dtype = np.dtype(order + _DTYPES[code])
+    offset = max(offset, 352)  # some writers leave it 0
+    shape = (sizes[2], sizes[1], sizes[0])
+    return _Header(shape, dtype, int(offset), float(slope), float(intercept))
+
+
+def _check_pixels(dim: tuple[int, ...], code: int, where: str) -> None:
+    sizes = dim[1 : dim[0] + 1]
+    if not 2 <= dim[0] <= 7 or min(sizes) < 1:
+        raise InputError(f"has no valid size: {dim}", where, "export it again")
+    if math.prod(sizes[3:]) > 1:
+        raise InputError(_volumes(math.prod(sizes[3:])), where, _ONE_EACH)
+    if code not in _DTYPES:
+        kind = _KINDS.get(code, f"type {code}")
+        raise InputError(f"{kind} voxels are not supported", where, "give real numbers")
+
+
+def _check_scale(
+    pixdim: tuple[float, ...], rows: tuple[float, ...], where: str
+) -> None:
+    if not all(math.isfinite(p) and p > 0 for p in pixdim):
+        what = f"spacing must be positive, got {pixdim} mm (x, y, z)"
+        raise GeometryError(what, where, "export it again")
+    if not all(map(math.isfinite, rows)):
+        raise GeometryError(
+            "affine has NaN or infinite entries", where, "export it again"
+        )
+
+
+def _inflate(raw: bytes, need: int, where: str) -> bytes:
+    """Decompress at most `need` bytes, checking the checksum where that is the end."""
+    parts, found = [], 0
+    while raw and found < need:
+        stream = zlib.decompressobj(31)
+        try:
+            parts.append(stream.decompress(raw, need - found + 1))
+        except zlib.error as error:
+            raise InputError(f"is damaged ({error})", where, "copy it again") from error
+        found += len(parts[-1])
+        raw = stream.unused_data
+    return b"".join(parts)
+
+
+def _check_length(found: int, header: _Header, where: str) -> None:
+    share = (found - header.offset) / max(header.n_bytes, 1)
+    if share < 1:
+        what = f"file ends after {max(0, math.floor(100 * share))}% of its voxels"
+        raise InputError(what, where, "copy it again")
+
+
+def _rescale(array: npt.NDArray[Any], header: _Header) -> npt.NDArray[Any]:
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    slope, intercept = header.slope, header.intercept
+    if slope == 1 and intercept == 0:
+        return native
+    if native.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
+        return native.astype(np.int32) * int(slope) + int(intercept)
+    return (native.astype(np.float64) * slope + intercept).astype(np.float32)
+
+
+def _nifti_geometry(path: Path) -> Geometry:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        if "orthonormal" in str(error):
+            what, fix = "axes are sheared", "resample it to a rectangular grid first"
+            raise GeometryError(what, str(path), fix) from error
+        raise InputError(f"cannot be read: {_last_line(error)}", str(path)) from error
+    return itk_geometry(reader, str(path))
+
+
+def _read_itk(path: Path) -> Image:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        n_bytes = 8 * math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
+        check_memory(n_bytes, str(path))
+        image = from_simpleitk(reader.Execute(), str(path))
+    except RuntimeError as error:
+        what = f"cannot be read: {_last_line(error)}"
+        raise InputError(what, str(path), "copy or export it again") from error
+    source = {"path": str(path), "sha256": file_hash(path)}
+    return Image(image.array, image.geometry, source=source, notes=image.notes)
+
+
+def _first_bytes(path: Path, count: int, unzip: bool = False) -> bytes:
+    with path.open("rb") as file:
+        if not unzip:
+            return file.read(count)
+        try:
+            return zlib.decompressobj(31).decompress(file.read(8192), count)
+        except zlib.error:
+            return b""
+
+
+def _show(head: bytes) -> str:
+    return repr(head.decode("latin-1"))
+
+
+def _volumes(count: int) -> str:
+    return f"4-D image ({count} volumes)"
+
+
+def _flat(where: str) -> str:
+    return warn(f"{where}: a single slice; features that need three dimensions are NaN")
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]

@@ -1,0 +1,404 @@
+"""What a segmentation returns: the habitat map and everything said about it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io as _io
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from habitat.errors import InputError
+from habitat.geometry import Box, Floats, Geometry
+from habitat.image import Image
+from habitat.kernels.distance import surface_distance
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import SimpleITK as sitk
+    from matplotlib.figure import Figure
+
+    from habitat.io._sources import ImageLike
+
+FORMAT = "habitat.result/1"
+RIM_MM = 3.0  # METHODS 5.5: the rim is what lies within 3 mm of the surface
+PICTURE = "habitats.png"
+_FILES = ("labels.nii.gz", "images.npz")
+_WRITTEN = {*_FILES, "labels_mask_grid.nii.gz", "labels.seg.nrrd", "habitats.csv"}
+_WRITTEN |= {"result.json", PICTURE}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HabitatResult:
+    """Habitats of one tumor.
+
+    Habitats 1..k are ordered by the first channel's center. Without a population model
+    the habitats of two patients are only ordered alike; they are not the same tissue.
+
+    Attributes
+    ----------
+    labels : uint8 array of shape (z, y, x)
+        Habitat of each voxel of the whole grid, 0 outside the tumor; read-only.
+    geometry : Geometry
+        Grid of `labels`.
+    box : tuple of three slices
+        Tumor plus 10 mm, within `labels`.
+    images : dict of str to Image
+        Channels on `box`, float32, in natural units.
+    centers : array of shape (k, channels)
+        Mean of each habitat, natural units.
+    posterior : float32 array of shape (k, *box) or None
+        Probability of each habitat, for methods that have one.
+    uncertainty : float32 array of shape box or None
+        Entropy of `posterior` divided by ln k.
+    quality : dict
+        Separation scores of the clustering.
+    params : dict
+        Every argument with its value, what was resampled and how, versions.
+    notes : tuple of str
+        What a reader of the map must know, warnings included.
+    sources : dict
+        Input name to ``{"path", "sha256"}``; for arrays the hash of the part used.
+    mask_geometry : Geometry
+        Grid of the mask that was given.
+
+    Examples
+    --------
+    >>> import habitat
+    >>> case = habitat.phantom()
+    >>> result = habitat.segment(case.pet, case.ct, case.mask, k=4)
+    >>> result.table[["habitat", "name"]].shape
+    (4, 2)
+    """
+
+    labels: npt.NDArray[np.uint8]
+    geometry: Geometry
+    box: Box
+    images: Mapping[str, Image]
+    centers: Floats
+    posterior: npt.NDArray[np.float32] | None
+    uncertainty: npt.NDArray[np.float32] | None
+    quality: Mapping[str, Any]
+    params: Mapping[str, Any]
+    notes: tuple[str, ...]
+    sources: Mapping[str, Mapping[str, str]]
+    mask_geometry: Geometry
+
+    def __post_init__(self) -> None:
+        self._freeze()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._freeze()
+
+    def _freeze(self) -> None:
+        for array in (self.labels, self.centers, self.posterior, self.uncertainty):
+            if array is not None:
+                array.flags.writeable = False
+
+    def __repr__(self) -> str:
+        ml = np.count_nonzero(self.labels[self.box]) * self.geometry.voxel_ml
+        names = "; ".join(self.names)
+        return f"HabitatResult: {self.k} habitats of a {ml:.1f} ml tumor ({names})"
+
+    @property
+    def k(self) -> int:
+        """Number of habitats, empty ones included."""
+        return len(self.centers)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names such as "H3 SUV 6.1 HU 42": number and centers in natural units."""
+        return tuple(
+            " ".join([f"H{h}", *map(_center_text, self.images.items(), center)])
+            for h, center in enumerate(self.centers, start=1)
+        )
+
+    @property
+    def depth_mm(self) -> Floats:
+        """Distance of each voxel of `box` to the tumor surface, mm; 0 outside."""
+        mask = self.labels[self.box] > 0
+        return depth(mask, self.geometry)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per habitat.
+
+        Columns: habitat, name, voxels, volume_ml, fraction; for each channel mean, sd,
+        min, p10, p50, p90 and max as ``mean_<channel>`` ... in natural units;
+        rim_fraction (share of voxels within 3 mm of the tumor surface) and
+        mean_depth_mm. An empty habitat has volume 0 and NaN elsewhere.
+        """
+        import pandas as pd
+
+        labels, deep = self.labels[self.box], self.depth_mm
+        total = np.count_nonzero(labels)
+        rows = []
+        for h, name in enumerate(self.names, start=1):
+            own = labels == h
+            n = int(np.count_nonzero(own))
+            row = {"habitat": h, "name": name, "voxels": n}
+            row |= {"volume_ml": n * self.geometry.voxel_ml, "fraction": n / total}
+            for channel, image in self.images.items():
+                row |= _statistics(image.array[own], channel)
+            row["rim_fraction"] = float((deep[own] <= RIM_MM).mean()) if n else np.nan
+            row["mean_depth_mm"] = float(deep[own].mean()) if n else np.nan
+            rows.append(row)
+        table: pd.DataFrame = pd.DataFrame(rows)
+        return table
+
+    def on(self, reference: ImageLike | Geometry) -> Image:
+        """Labels on another grid, by nearest neighbor; 0 outside this result's grid.
+
+        Parameters
+        ----------
+        reference : path, SimpleITK.Image, Image or Geometry
+            The grid wanted, for example the CT.
+
+        Returns
+        -------
+        Image
+            uint8 labels, unit "habitat".
+
+        Raises
+        ------
+        GeometryError
+            If the two grids do not overlap.
+        """
+        from habitat.io import read, resample
+        from habitat.io._grids import inside
+
+        if isinstance(reference, Geometry):
+            target = reference
+        else:
+            target = read(reference).geometry
+        moved = resample(self._label_image(), target)
+        valid = inside(self.geometry, target)
+        array = moved.array if valid is None else np.where(valid, moved.array, 0)
+        return Image(array.astype(np.uint8, copy=False), target, unit="habitat")
+
+    def plot(self) -> Figure:
+        """Draw all channels and a fused overlay with habitat contours, in three planes.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Axial, coronal and sagittal rows through the tumor.
+        """
+        from habitat.plotting import plot_result
+
+        labels = Image(self.labels[self.box], self.geometry.crop(self.box))
+        figure: Figure = plot_result(self.images, labels, self.names)
+        return figure
+
+    def to_simpleitk(self) -> sitk.Image:
+        """Labels as a SimpleITK image (uint8, LPS)."""
+        from habitat.io._files import to_simpleitk
+
+        return to_simpleitk(self._label_image())
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the result in open formats; all of it or nothing.
+
+        Writes ``labels.nii.gz``, ``labels_mask_grid.nii.gz`` (on the mask's grid),
+        ``labels.seg.nrrd`` (opens in 3D Slicer with names and colors), ``images.npz``,
+        ``habitats.csv`` and ``result.json``.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it does not exist. An earlier result in it is replaced; a folder
+            with anything else is refused.
+
+        Returns
+        -------
+        pathlib.Path
+            The folder.
+
+        Raises
+        ------
+        InputError
+            If the folder holds other files or cannot be written.
+        """
+        final = Path(folder)
+        _check_folder(final)
+        part = final.with_name(f".part-{os.getpid()}-{final.name}")
+        try:
+            part.mkdir(parents=True)
+            self._write(part)
+            _swap(part, final)
+        except OSError as error:
+            raise InputError(f"cannot be written: {error}", str(final)) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        return final
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> HabitatResult:
+        """Read a result that `save` wrote; equal to the saved one in every part.
+
+        Raises
+        ------
+        InputError
+            If the folder is not a saved result, or a file in it was changed.
+        """
+        return _load(cls, Path(folder))
+
+    def _repr_html_(self) -> str:
+        file = _io.BytesIO()
+        self.plot().savefig(file, format="png", dpi=80, bbox_inches="tight")
+        picture = base64.b64encode(file.getvalue()).decode()
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        return (
+            f"<p>{html.escape(repr(self))}</p>"
+            f'<img alt="habitats" src="data:image/png;base64,{picture}">'
+            f"{self.table.round(3).to_html(index=False)}<ul>{notes}</ul>"
+        )
+
+    def _label_image(self) -> Image:
+        return Image(self.labels, self.geometry, unit="habitat")
+
+    def _write(self, folder: Path) -> None:
+        from habitat.io._files import write_file
+        from habitat.io._segmentations import write_seg_nrrd
+        from habitat.plotting import habitat_colors
+
+        colors = habitat_colors(self.k)
+        labels = self._label_image()
+        write_file(labels, folder / _FILES[0])
+        write_file(self.on(self.mask_geometry), folder / "labels_mask_grid.nii.gz")
+        write_seg_nrrd(folder / "labels.seg.nrrd", labels, self.names, colors)
+        arrays = {f"channel_{i}": m.array for i, m in enumerate(self.images.values())}
+        maps = {"posterior": self.posterior, "uncertainty": self.uncertainty}
+        arrays |= {name: array for name, array in maps.items() if array is not None}
+        np.savez_compressed(folder / _FILES[1], allow_pickle=False, **arrays)
+        self.table.to_csv(folder / "habitats.csv", index=False)
+        text = json.dumps(self._to_json(folder), indent=1, allow_nan=True)
+        (folder / "result.json").write_text(text, encoding="utf-8")
+
+    def _to_json(self, folder: Path) -> dict[str, Any]:
+        from habitat.io._files import file_hash
+
+        return {
+            "format": FORMAT,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "names": self.names,
+            "channels": [{"name": c, "unit": i.unit} for c, i in self.images.items()],
+            "centers": self.centers.tolist(),
+            "geometry": _geometry_json(self.geometry),
+            "mask_geometry": _geometry_json(self.mask_geometry),
+            "box": [[s.start, s.stop] for s in self.box],
+            "quality": dict(self.quality),
+            "params": dict(self.params),
+            "notes": self.notes,
+            "sources": {name: dict(s) for name, s in self.sources.items()},
+            "files": {name: file_hash(folder / name) for name in _FILES},
+        }
+
+
+def depth(mask: npt.NDArray[np.bool_], geometry: Geometry) -> Floats:
+    """Distance of mask voxels to the mask's surface, mm (voxel center to face)."""
+    out = np.empty(mask.shape)
+    surface_distance(np.ascontiguousarray(mask), np.array(geometry.spacing), out)
+    return out
+
+
+def _center_text(item: tuple[str, Image], value: float) -> str:
+    channel, image = item
+    if image.unit == "HU":
+        return f"{channel} {value:.0f}"
+    short = "SUV" if channel.startswith("SUV") else channel
+    return f"{short} {value:.1f}" if abs(value) < 1000 else f"{short} {value:.4g}"
+
+
+def _statistics(values: npt.NDArray[Any], channel: str) -> dict[str, float]:
+    names = ("mean", "sd", "min", "p10", "p50", "p90", "max")
+    if values.size == 0:
+        return {f"{name}_{channel}": float("nan") for name in names}
+    x = values.astype(np.float64)
+    quantiles = np.percentile(x, (0, 10, 50, 90, 100))
+    numbers = (x.mean(), x.std(), *quantiles)
+    return {f"{n}_{channel}": float(v) for n, v in zip(names, numbers, strict=True)}
+
+
+def _geometry_json(geometry: Geometry) -> dict[str, Any]:
+    return {"shape": geometry.shape, "affine_zyx_to_lps": geometry.affine.tolist()}
+
+
+def _geometry_from(data: Mapping[str, Any]) -> Geometry:
+    return Geometry(tuple(data["shape"]), np.array(data["affine_zyx_to_lps"]))
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier result: it would be lost."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError("is a file, not a folder", str(folder), "name another folder")
+    others = sorted({path.name for path in folder.iterdir()} - _WRITTEN)
+    if others:
+        what = f"holds files that are not a habitat result: {', '.join(others[:3])}"
+        raise InputError(what, str(folder), "name a new folder")
+
+
+def _swap(part: Path, final: Path) -> None:
+    """Move a finished folder into place; an earlier one goes only after that."""
+    old = part.with_name(f".old-{part.name}")
+    if final.exists():
+        final.rename(old)
+    part.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _load(cls: type[HabitatResult], folder: Path) -> HabitatResult:
+    from habitat.io._files import file_hash, read_file
+
+    try:
+        data = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        form = data["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"is not a saved result ({error})", str(folder)) from error
+    if form != FORMAT:
+        what, fix = (
+            f"has format {form!r}, this version reads {FORMAT!r}",
+            "update habitat",
+        )
+        raise InputError(what, str(folder), fix)
+    for name, sha256 in data["files"].items():
+        if not (folder / name).is_file() or file_hash(folder / name) != sha256:
+            what, fix = (
+                "is missing or was changed after saving",
+                "save the result again",
+            )
+            raise InputError(what, str(folder / name), fix)
+    geometry = _geometry_from(data["geometry"])
+    z, y, x = (slice(*ends) for ends in data["box"])
+    with np.load(folder / _FILES[1], allow_pickle=False) as arrays:
+        crop = geometry.crop((z, y, x))
+        images = {
+            c["name"]: Image(arrays[f"channel_{i}"], crop, unit=c["unit"])
+            for i, c in enumerate(data["channels"])
+        }
+        maps = {m: arrays.get(m) for m in ("posterior", "uncertainty")}
+    return cls(
+        labels=read_file(folder / _FILES[0]).array.copy(),
+        geometry=geometry,
+        box=(z, y, x),
+        images=images,
+        centers=np.array(data["centers"]),
+        quality=data["quality"],
+        params=data["params"],
+        notes=tuple(data["notes"]),
+        sources=data["sources"],
+        mask_geometry=_geometry_from(data["mask_geometry"]),
+        **maps,
+    )

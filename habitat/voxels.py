@@ -1,0 +1,259 @@
+"""From images and a mask to one grid, a voxel matrix (n, channels), and scaling."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from habitat._check import one_of, warn
+from habitat.errors import ConfigError, HabitatError, InputError, MaskError
+from habitat.geometry import Box, Floats, Geometry, bounding_box, grow
+from habitat.image import Image
+from habitat.io._grids import (
+    as_geometry,
+    coverage,
+    default_interpolation,
+    needed,
+    sample,
+)
+
+Transform: TypeAlias = Callable[[Floats], Floats]
+Fit: TypeAlias = Callable[[Floats, Sequence["str | None"]], Transform]
+
+GridChoice: TypeAlias = "str | float | Sequence[float]"
+
+MARGIN_MM = 10.0  # kept around the tumor in a result
+FINEST = 4.0  # a grid may oversample the coarsest channel so many times without a note
+
+
+@dataclass(frozen=True, eq=False)
+class OnGrid:
+    """Everything on one grid, cropped to the tumor and its margin."""
+
+    geometry: Geometry  # the whole grid
+    box: Box
+    tumor: npt.NDArray[np.bool_]  # on box
+    images: dict[str, Image]  # float32 on box, NaN where there is no value
+    valid: npt.NDArray[np.bool_]  # on box: a value in every channel
+    done: dict[str, Any]  # what was resampled, and how
+    hashes: dict[str, str]  # of the parts used
+    notes: list[str]
+
+
+def bring_together(
+    channels: Mapping[str, Image], mask: Image, grid: GridChoice
+) -> OnGrid:
+    """Bring all channels and the mask onto one grid, cropped to the tumor.
+
+    Parameters
+    ----------
+    channels : mapping of str to Image
+        Each on its own grid; only what the tumor's box needs is touched.
+    mask : Image
+        The tumor, bool.
+    grid : str, float or sequence of float
+        "coarsest", "mask", a channel's name, or voxel size in mm.
+    """
+    geometry, notes = _choose_grid(grid, channels, mask)
+    box, tumor = _tumor_on(mask, geometry)
+    crop = geometry.crop(box)
+    images, done, hashes = {}, {}, {}
+    valid = np.ones(tumor.shape, dtype=bool)
+    for name, image in channels.items():
+        how = default_interpolation(image.unit)
+        part, clipped = clip_hu(needed(image, crop, how))
+        sampled = sample(part, crop, how)
+        array = np.array(sampled.array, dtype=np.float32)
+        if sampled.valid is not None:
+            array[~sampled.valid] = np.nan
+            valid &= sampled.valid
+        images[name] = Image(array, crop, unit=image.unit)
+        notes += [f"{name}: {text}" for text in clipped]
+        done[name] = {
+            "unit": image.unit,
+            "spacing_mm": image.geometry.spacing,
+            "interpolation": sampled.interpolation,
+            "smoothing_sd_mm": sampled.smoothing_mm,
+            "rounded": image.unit == "HU" and sampled.interpolation != "none",
+        }
+        hashes[name] = _hash(part.array)
+    hashes["mask"] = _hash(mask.array[bounding_box(mask.array)])
+    return OnGrid(geometry, box, tumor, images, valid, done, hashes, notes)
+
+
+def _choose_grid(
+    grid: GridChoice, channels: Mapping[str, Image], mask: Image
+) -> tuple[Geometry, list[str]]:
+    """Geometry of the `grid` argument, and a note if it oversamples the channels."""
+    grids = {name: image.geometry for name, image in channels.items()}
+    coarsest = max(grids.values(), key=lambda g: round(g.voxel_ml, 9))
+    if isinstance(grid, str):
+        grids |= {"coarsest": coarsest, "mask": mask.geometry}
+        chosen = grids[one_of("grid", grid, grids)]
+    elif isinstance(grid, (int, float)) or len(grid) == 3:
+        chosen = as_geometry(grid, coarsest)
+    else:
+        raise ConfigError(f"must be a name, mm or (z, y, x) mm, got {grid!r}", "`grid`")
+    finer = coarsest.voxel_ml / chosen.voxel_ml
+    if finer <= FINEST:
+        return chosen, []
+    text = f"the grid has {finer:.0f} voxels for each voxel of the coarsest channel"
+    return chosen, [f"{text}: its detail is interpolated"]
+
+
+def _tumor_on(mask: Image, geometry: Geometry) -> tuple[Box, npt.NDArray[np.bool_]]:
+    """Box of the tumor and its margin on a grid, and the tumor in it."""
+    around = mask.geometry.crop(bounding_box(mask.array))
+    region = geometry.box_around(around, MARGIN_MM + max(geometry.spacing))
+    if region is None:
+        raise MaskError("does not lie on the grid that was chosen", "mask")
+    tumor = coverage(mask, geometry.crop(region)) >= 0.5 - 1e-9
+    if not tumor.any():
+        what = "covers no voxel of the grid by half: the tumor is smaller than a voxel"
+        raise MaskError(what, "mask", "choose a finer grid, such as grid='mask'")
+    margin = np.ceil(MARGIN_MM / np.array(geometry.spacing))
+    inner = grow(bounding_box(tumor), margin, tumor.shape)
+    z, y, x = (
+        slice(r.start + i.start, r.start + i.stop)
+        for r, i in zip(region, inner, strict=True)
+    )
+    return (z, y, x), tumor[inner]
+
+
+def clip_hu(image: Image) -> tuple[Image, list[str]]:
+    """Bring padding and metal of a CT into [-1024, 3071] HU; say how many voxels."""
+    low = int(np.count_nonzero(image.array < -1024))
+    high = int(np.count_nonzero(image.array > 3071))
+    if image.unit != "HU" or not (low or high):
+        return image, []
+    text = (
+        f"HU clipped to [-1024, 3071] near the tumor: {low} voxels below, {high} above"
+    )
+    return image.replace(np.clip(image.array, -1024, 3071)), [text]
+
+
+def missing_values(on: OnGrid) -> tuple[list[HabitatError], list[str]]:
+    """NaN and infinite voxels: up to 1 % of the tumor may be left out."""
+    problems: list[HabitatError] = []
+    notes = []
+    total = int(on.tumor.sum())
+    for name, image in on.images.items():
+        bad = ~np.isfinite(image.array)
+        count = int((bad & on.tumor).sum())
+        if count > 0.01 * total:
+            first = np.argwhere(bad & on.tumor)[0] + [s.start for s in on.box]
+            what = (
+                f"{count} of {total} tumor voxels have no finite value, the first at "
+            )
+            what += f"(z, y, x) = {tuple(first.tolist())}"
+            problems.append(InputError(what, name, "fill or crop them"))
+        elif count:
+            text = f"{name}: {count} of {total} tumor voxels have no finite value"
+            notes.append(warn(f"{text}: left out"))
+        elif bad.any():
+            count = int(bad.sum())
+            notes.append(f"{name}: {count} voxels near the tumor have no finite value")
+    return problems, notes
+
+
+def _hash(array: npt.NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def stack(
+    arrays: Sequence[npt.NDArray[np.float32]], keep: npt.NDArray[np.bool_]
+) -> Floats:
+    """Rows (n, channels) in float64 of the voxels where `keep` is True, C order."""
+    X = np.empty((int(keep.sum()), len(arrays)))
+    for j, array in enumerate(arrays):
+        X[:, j] = array[keep]
+    return X
+
+
+# --- scaling --------------------------------------------------------------------------
+
+# METHODS 3.1: CT level -600, width 1500 (as WuLabMDA/Habitat-Analysis); PET 0.01-15
+WINDOWS = {"HU": (-1350.0, 150.0), "SUVbw": (0.01, 15.0)}
+
+
+def _zscore(X: Floats, units: Sequence[str | None]) -> Transform:
+    mean, sd = X.mean(axis=0), X.std(axis=0)
+    return lambda Y: (Y - mean) / sd
+
+
+def _robust(X: Floats, units: Sequence[str | None]) -> Transform:
+    low, middle, high = np.percentile(X, (25, 50, 75), axis=0)
+    width = np.where(high > low, high - low, X.std(axis=0))
+    return lambda Y: (Y - middle) / width
+
+
+def _window(X: Floats, units: Sequence[str | None]) -> Transform:
+    known = [one_of("channel unit for scaling='window'", u, WINDOWS) for u in units]
+    low, high = np.array([WINDOWS[u] for u in known]).T
+    return lambda Y: np.clip((Y - low) / (high - low), 0.0, 1.0)
+
+
+def _rank(X: Floats, units: Sequence[str | None]) -> Transform:
+    columns = np.sort(X, axis=0).T
+
+    def transform(Y: Floats) -> Floats:
+        """Mid-rank of each value among the fitted ones, 0 to 1."""
+        out = np.empty_like(Y)
+        for j, column in enumerate(columns):
+            below = np.searchsorted(column, Y[:, j], "left")
+            upto = np.searchsorted(column, Y[:, j], "right")
+            out[:, j] = (below + upto) / (2 * len(column))
+        return out
+
+    return transform
+
+
+def _none(X: Floats, units: Sequence[str | None]) -> Transform:
+    return lambda Y: Y
+
+
+#: Scalings by name. A callable may be given instead: f(X, units) -> transform, where X
+#: is (n, channels) in natural units, units are those of the channels, and
+#: transform(Y) -> scaled Y of the same shape.
+SCALINGS: Mapping[str, Fit] = {
+    "zscore": _zscore,
+    "robust": _robust,
+    "window": _window,
+    "rank": _rank,
+    "none": _none,
+}
+
+
+def fit_scaling(
+    scaling: str | Fit, X: Floats, units: Sequence[str | None]
+) -> Transform:
+    """Learn a scaling from the rows of X (n, channels), in natural units.
+
+    Parameters
+    ----------
+    scaling : {"zscore", "robust", "window", "rank", "none"} or callable
+        A name of `SCALINGS`, or a callable like its values.
+    X : array of shape (n, channels)
+        Voxel values in natural units.
+    units : sequence of str or None
+        Unit of each channel.
+
+    Returns
+    -------
+    callable
+        Takes (m, channels) in natural units to the scaled values.
+
+    Notes
+    -----
+    "zscore" is the default everywhere: unscaled, the numbers of HU are so much larger
+    than those of SUV that PET has no say. With two channels scaled to unit variance, it
+    is still their variances, not biology, that weigh them.
+    """
+    if callable(scaling):
+        return scaling(X, units)
+    return SCALINGS[one_of("scaling", scaling, SCALINGS)](X, units)

@@ -21,7 +21,7 @@ def warn(message: str) -> str:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
         level += 1
-    warnings.warn(message, HabitatWarning, stacklevel=level - 1)
+    warnings.warn(message, HabitatWarning, stacklevel=level)
     return message
 
 

@@ -210,11 +210,12 @@ def _compare_masks(mask: Image, other: Image) -> list[str]:
 def flip_notes(
     pet: Image, mask: Image, tumor: npt.NDArray[np.bool_], hot: Floats
 ) -> list[str]:
-    """Warn when the mask misses the hot spot but its mirror image hits it.
+    """Warn when the mask is not hot but its mirror image fits a hot spot.
 
     `tumor` and `hot` (SUV) are the mask and the PET on the tumor's box.
     """
-    if _dice(tumor, hot >= 0.41 * hot.max()) >= 0.05:
+    around = hot[~tumor & np.isfinite(hot)]
+    if around.size == 0 or np.nanmean(hot[tumor]) >= 1.5 * around.mean():
         return []
     notes = []
     for axis, letters in enumerate(mask.geometry.letters):

@@ -197,7 +197,7 @@ class HabitatResult:
         from habitat.plotting import plot_result
 
         labels = Image(self.labels[self.box], self.geometry.crop(self.box))
-        figure: Figure = plot_result(self.images, labels, self.names)
+        figure: Figure = plot_result(self.images, labels, names=self.names)
         return figure
 
     def to_simpleitk(self) -> sitk.Image:

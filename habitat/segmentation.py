@@ -291,8 +291,8 @@ def _check_values(
     notes += _shape_notes(on)
     for name, image in on.images.items():
         if image.unit in SUV_UNITS:
-            hot = np.where(on.valid, image.array, -np.inf)
-            notes += flip_notes(inputs.images[name], inputs.mask, on.tumor, hot)
+            pet = inputs.images[name]
+            notes += flip_notes(pet, inputs.mask, on.tumor, image.array)
             break
     return notes
 

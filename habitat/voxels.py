@@ -127,14 +127,18 @@ def _tumor_on(mask: Image, geometry: Geometry) -> tuple[Box, npt.NDArray[np.bool
 
 def clip_hu(image: Image) -> tuple[Image, list[str]]:
     """Bring padding and metal of a CT into [-1024, 3071] HU; say how many voxels."""
-    low = int(np.count_nonzero(image.array < -1024))
-    high = int(np.count_nonzero(image.array > 3071))
-    if image.unit != "HU" or not (low or high):
+    if image.unit != "HU":
+        return image, []
+    finite = np.isfinite(image.array)
+    low = int(np.count_nonzero((image.array < -1024) & finite))
+    high = int(np.count_nonzero((image.array > 3071) & finite))
+    if not low and not high:
         return image, []
     text = (
         f"HU clipped to [-1024, 3071] near the tumor: {low} voxels below, {high} above"
     )
-    return image.replace(np.clip(image.array, -1024, 3071)), [text]
+    clipped = np.where(finite, np.clip(image.array, -1024, 3071), np.nan)
+    return image.replace(clipped), [text]
 
 
 def missing_values(on: OnGrid) -> tuple[list[HabitatError], list[str]]:

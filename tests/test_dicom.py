@@ -1,5 +1,6 @@
 """DICOM series to images: grid, values, and the ways a folder can be wrong."""
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -11,7 +12,13 @@ import SimpleITK as sitk
 from dicom_factory import write_series
 from pydicom.uid import JPEGLSLossless, RLELossless
 
-from habitat.errors import ConfigError, DicomError, HabitatWarning, InputError
+from habitat.errors import (
+    ConfigError,
+    DicomError,
+    HabitatError,
+    HabitatWarning,
+    InputError,
+)
 from habitat.io import _memory, read_dicom
 from habitat.io._dicom import find_series
 
@@ -314,6 +321,22 @@ def test_double_and_missing_are_told_together(tmp_path):
         read_dicom(tmp_path)
 
 
+def test_all_slices_in_one_place(tmp_path):
+    places = [(0, 0, 0)] * 12
+    broken(tmp_path, "11 slices are double", positions=places)
+
+
+def test_color_is_no_image(tmp_path):
+    written = write_series(tmp_path, CT, modality="CT")
+    ds = pydicom.dcmread(written.files[0])
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 3, "RGB"
+    ds.PlanarConfiguration = 0
+    ds.PixelData *= 3
+    ds.save_as(written.files[0])
+    with pytest.raises(DicomError, match=r"shape \(5, 4, 3\), not \(5, 4\)"):
+        read_dicom(tmp_path)
+
+
 def test_two_time_points_in_one_series(tmp_path):
     write_series(tmp_path, CT, modality="CT", series_uid="1.2.3", frame_uid="1.2")
     for i, path in enumerate(sorted(tmp_path.iterdir())):
@@ -373,7 +396,7 @@ def test_garbage_for_a_slope_is_not_taken_as_one(tmp_path):
     written = write_series(tmp_path, CT, modality="CT", slopes=1.25)
     data = written.files[6].read_bytes()
     written.files[6].write_bytes(data.replace(b"1.25", b"x.25"))
-    with pytest.raises(DicomError, match="RescaleSlope is not a number"):
+    with pytest.raises(DicomError, match="RescaleSlope is not a number below 1e12"):
         read_dicom(tmp_path)
 
 
@@ -425,6 +448,20 @@ def test_memory_is_not_checked_where_it_is_unknown(tmp_path, monkeypatch):
 def test_remarks_of_pydicom_are_not_passed_on(tmp_path):
     write_series(tmp_path, CT, modality="CT", StudyID="longer than is allowed for SH")
     read_dicom(tmp_path)  # every warning is an error here
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_flipped_bytes_raise_only_habitat_errors(tmp_path):
+    rng = np.random.default_rng(1)
+    written = write_series(tmp_path, CT[:1] + 2000)
+    whole = written.files[0].read_bytes()
+    for _ in range(300):
+        data = bytearray(whole)
+        for at in rng.integers(132, len(data), rng.integers(1, 6)):
+            data[at] = rng.choice([0, 32, 45, 46, 57, 92, 255])
+        written.files[0].write_bytes(data)
+        with contextlib.suppress(HabitatError):
+            read_dicom(tmp_path)
 
 
 # --- a real series, and the NIfTI version of it ---------------------------------------

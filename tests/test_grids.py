@@ -176,9 +176,9 @@ def test_storing_the_same_image_in_another_order_changes_nothing(axes, flips):
     mask = Image(case.array > 0.5, COARSE)
     flip = tuple(slice(None, None, f) for f in flips)
     columns = COARSE.affine[:3, list(axes)] * flips
-    start = [0 if f > 0 else COARSE.shape[a] - 1 for a, f in zip(axes, flips, strict=True)]
     corner = np.zeros(3)
-    corner[list(axes)] = start
+    for axis, way in zip(axes, flips, strict=True):
+        corner[axis] = 0 if way > 0 else COARSE.shape[axis] - 1
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = columns, COARSE.world(corner)
     shape = tuple(COARSE.shape[a] for a in axes)

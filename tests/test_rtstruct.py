@@ -234,7 +234,7 @@ def test_center_on_an_outline_belongs_to_one_of_two_neighbors():
 def polygons(count: int = 12) -> Any:
     coordinate = st.floats(-3.0, 23.0, allow_nan=False)
     point = st.tuples(coordinate, coordinate)
-    return st.lists(point, min_size=3, max_size=count).map(np.array)
+    return st.lists(point, min_size=3, max_size=count).map(lambda p: np.round(p, 4))
 
 
 @settings(max_examples=60, deadline=None)
@@ -457,8 +457,10 @@ def bad_contours() -> dict[str, list[Dataset]]:
         ],
         "between two slices": drawn(SQUARE, (1.4,), grid),
         "not in the plane": [item(grid.world(tilted))],
-        "far outside": [item(np.array([(1e8, 0, 0), (0, 1e8, 0), (0, 0, 0)]))],
-        "unreadable": [unchecked(t) for t in ("nan\\1\\2", "1\\abc\\3", "1\\2", "")],
+        "far outside": [item(np.array([(1e5, 0, 0), (0, 1e5, 0), (0, 0, 0)]))],
+        "unreadable": [
+            unchecked(t) for t in ("nan\\1\\2", "1e300\\1\\2", "1\\abc\\3", "1\\2", "")
+        ],
     }
 
 
@@ -539,7 +541,7 @@ def test_damaged_files_raise_only_our_errors(tmp_path, data):
     bad.parent.mkdir(parents=True, exist_ok=True)
     bad.write_bytes(raw[:end])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's remarks on the damage
+        warnings.simplefilter("ignore", UserWarning)  # pydicom's remarks on the damage
         try:
             mask = read_mask(bad, label="GTV", reference=grid_of())
         except HabitatError:
@@ -565,7 +567,7 @@ def test_garbage_coordinates_raise_only_our_errors(tmp_path_factory, texts):
     contours = [unchecked("\\".join(text)) for text in texts]
     path = tmp_path_factory.getbasetemp() / "garbage/file/RS.dcm"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", UserWarning)
         try:
             mask = read_on(path, contours)
         except HabitatError:

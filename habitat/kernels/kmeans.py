@@ -1,0 +1,414 @@
+"""K-means on blocks of neighboring voxels.
+
+`X` is (d, n), C-contiguous, float32 or float64. The voxels of a block of `BLOCK`
+columns lie close together in feature space, so that most blocks belong to one cluster
+as a whole and cost one test instead of `BLOCK` distances (the filtering algorithm of
+Kanungo et al., IEEE TPAMI 2002;24:881, on a flat list of boxes). The test leaves room
+for rounding, so labels are those of a search over all centers. Sums are taken from a
+block's total whenever all its voxels carry one label, tested or not: they depend on the
+labels alone, and unchanged labels give bitwise unchanged centers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from habitat.kernels._jit import jit
+
+__all__ = ["BLOCK", "arrange", "assign", "kmeans_plusplus", "lloyd", "lloyd_step"]
+
+BLOCK = 64
+_BINS = 1 << 14  # of the histogram that finds the slabs
+_CELLS = 1 << 16
+_Float = npt.NDArray[np.floating[Any]]
+_F64 = npt.NDArray[np.float64]
+_Int = npt.NDArray[np.int64]
+
+
+@jit
+def arrange(
+    X: _Float,  # IN (d, n)
+    packed: _Float,  # OUT (d, n), the columns of X in the new order
+    order: _Int,  # OUT (n,) where they stood in X
+    middle: _F64,  # OUT (d, blocks) of the bounding box of each block
+    half: _F64,  # OUT (d, blocks) half its edges
+    total: _F64,  # OUT (d + 1, blocks) sums over each block, then its size
+) -> None:
+    """Sort columns so that each block of them is compact, and describe the blocks.
+
+    The order is a counting sort by the cell of a grid with about equal shares of the
+    columns in each of its slabs, run through like an ox plows.
+    """
+    d, n = X.shape
+    blocks = total.shape[1]
+    key = np.zeros(n, np.int64)
+    left = _CELLS
+    for f in range(d):
+        slabs = left
+        if f < d - 1:
+            slabs = max(1, min(left, int(round(blocks ** (1.0 / d)))))
+        left //= slabs
+        _plow(X[f], slabs, key)
+    place = np.zeros(_CELLS + 1, np.int64)
+    for i in range(n):
+        place[key[i] + 1] += 1
+    for cell in range(_CELLS):
+        place[cell + 1] += place[cell]
+    for i in range(n):
+        p = place[key[i]]
+        place[key[i]] = p + 1
+        order[p] = i
+        for f in range(d):
+            packed[f, p] = X[f, i]
+    for b in range(blocks):
+        m = min(BLOCK, n - b * BLOCK)
+        total[d, b] = m
+        for f in range(d):
+            x = packed[f, b * BLOCK : b * BLOCK + m]
+            low = x[0]
+            high = x[0]
+            s = X.dtype.type(0)
+            for i in range(m):
+                low = min(low, x[i])
+                high = max(high, x[i])
+                s += x[i]
+            total[f, b] = s
+            middle[f, b] = 0.5 * low + 0.5 * high
+            half[f, b] = max(high - middle[f, b], middle[f, b] - low)
+
+
+@jit
+def _plow(
+    x: _Float,  # IN (n,)
+    slabs: int,
+    key: _Int,  # IN/OUT (n,) position along the channels so far
+) -> None:
+    """Extend the keys by the slab of x, counted backwards in every other row."""
+    low = x.min()
+    high = x.max()
+    if low == high:
+        return
+    scale = (_BINS - 1) / (float(high) - float(low))
+    slab = np.zeros(_BINS, np.int64)
+    for i in range(x.size):
+        slab[int((x[i] - low) * scale)] += 1
+    before = 0
+    for b in range(_BINS):
+        count = slab[b]
+        slab[b] = before * slabs // x.size
+        before += count
+    for i in range(x.size):
+        s = slab[int((x[i] - low) * scale)]
+        if key[i] % 2 == 1:
+            s = slabs - 1 - s
+        key[i] = key[i] * slabs + s
+
+
+@jit
+def _search(
+    X: _Float,  # IN (d, n)
+    start: int,
+    m: int,
+    centers: _Float,  # IN (k, d), dtype of X
+    candidates: _Int,  # IN, ascending
+    work: _Float,  # OUT (m,) scratch
+    nearest: _Float,  # OUT (m,) squared distance to the nearest candidate
+    label: _Float,  # OUT (m,) its number; a float, for selects without conversion
+) -> None:
+    """Nearest candidate of the columns start..start + m; the first of several."""
+    d = X.shape[0]
+    for a in range(candidates.size):
+        j = candidates[a]
+        number = X.dtype.type(j)
+        x = X[0, start : start + m]
+        c = centers[j, 0]
+        for i in range(m):
+            work[i] = (x[i] - c) * (x[i] - c)
+        for f in range(1, d):
+            x = X[f, start : start + m]
+            c = centers[j, f]
+            for i in range(m):
+                work[i] += (x[i] - c) * (x[i] - c)
+        if a == 0:
+            for i in range(m):
+                nearest[i] = work[i]
+                label[i] = number
+        else:
+            for i in range(m):
+                label[i] = number if work[i] < nearest[i] else label[i]
+                nearest[i] = min(work[i], nearest[i])
+
+
+@jit
+def _share(
+    X: _Float,  # IN (d, n)
+    start: int,
+    m: int,
+    label: _Float,  # IN (m,)
+    candidates: _Int,  # IN
+    work: _Float,  # OUT (m,) scratch
+    share: _F64,  # OUT (candidates, d + 1)
+) -> None:
+    """Sum the columns start..start + m by label, and count them."""
+    d = X.shape[0]
+    zero = X.dtype.type(0)
+    one = X.dtype.type(1)
+    for a in range(candidates.size):
+        number = X.dtype.type(candidates[a])
+        s = zero
+        for i in range(m):
+            work[i] = one if label[i] == number else zero
+            s += work[i]
+        share[a, d] = s
+        for f in range(d):
+            x = X[f, start : start + m]
+            s = zero
+            for i in range(m):
+                s += x[i] * work[i]
+            share[a, f] = s
+
+
+@jit
+def _filter(
+    middle: _F64,  # IN (d, blocks)
+    half: _F64,  # IN (d, blocks)
+    start: int,
+    m: int,
+    centers: _F64,  # IN (k, d)
+    slack: float,  # room for rounding in the distances
+    work: _F64,  # OUT (BLOCK,) scratch
+    nearest: _F64,  # OUT (BLOCK,)
+    label: _F64,  # OUT (BLOCK,)
+    rivals: _F64,  # OUT (k, BLOCK) 1 where a center is nearest to some point of a box
+    count: _F64,  # OUT (BLOCK,) how many are
+) -> None:
+    """Find the centers that can be nearest to a point of the boxes start..start + m.
+
+    Center z loses to z* everywhere when |m - z|^2 - |m - z*|^2 > 2 sum_f h_f |z - z*|_f,
+    since the difference of the squared distances is linear in the point.
+    """
+    k, d = centers.shape
+    _search(middle, start, m, centers, np.arange(k), work, nearest, label)
+    for i in range(m):
+        count[i] = 0.0
+    for j in range(k):
+        rival = rivals[j]
+        for i in range(m):
+            rival[i] = nearest[i]
+    for f in range(d):
+        x = middle[f, start : start + m]
+        h = half[f, start : start + m]
+        for i in range(m):
+            work[i] = centers[int(label[i]), f]
+        for j in range(k):
+            rival = rivals[j]
+            c = centers[j, f]
+            for i in range(m):
+                rival[i] -= (1.0 - slack) * (x[i] - c) * (x[i] - c) - h[i] * (
+                    2.0 * abs(work[i] - c) + slack * h[i]
+                )
+    for j in range(k):
+        rival = rivals[j]
+        for i in range(m):
+            rival[i] = 1.0 if rival[i] >= 0.0 else 0.0
+            count[i] += rival[i]
+
+
+@jit
+def lloyd_step(
+    X: _Float,  # IN (d, n)
+    middle: _F64,  # IN (d, blocks) of the bounding box of each block
+    half: _F64,  # IN (d, blocks) half its edges
+    total: _F64,  # IN (d + 1, blocks) sums over each block, then its size
+    centers: _F64,  # IN (k, d)
+    sums: _F64,  # OUT (k, d + 1) sums over each cluster, then its size
+) -> None:
+    """Sum the columns that are nearest to each center."""
+    d, n = X.shape
+    k = centers.shape[0]
+    blocks = total.shape[1]
+    c = centers.astype(X.dtype)
+    c64 = c.astype(np.float64)
+    slack = 16.0 * (d + 4.0) * np.finfo(X.dtype).eps
+    work = np.empty(BLOCK, X.dtype)
+    nearest = np.empty(BLOCK, X.dtype)
+    label = np.empty(BLOCK, X.dtype)
+    work64, nearest64, label64 = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    count = np.empty(BLOCK)
+    rivals = np.empty((k, BLOCK))
+    candidates = np.empty(k, np.int64)
+    share = np.empty((k, d + 1))
+    sums[:] = 0.0
+    for first in range(0, blocks, BLOCK):
+        size = min(BLOCK, blocks - first)
+        _filter(
+            middle, half, first, size, c64, slack,
+            work64, nearest64, label64, rivals, count,
+        )
+        for j in range(k):
+            rival = rivals[j]
+            for f in range(d + 1):
+                t = total[f, first : first + size]
+                s = 0.0
+                for i in range(size):
+                    s += t[i] if rival[i] > 0.5 * count[i] else 0.0
+                sums[j, f] += s
+        for g in range(size):
+            if count[g] == 1.0:
+                continue
+            found = 0
+            for j in range(k):
+                if rivals[j, g] > 0.0:
+                    candidates[found] = j
+                    found += 1
+            b = first + g
+            start = b * BLOCK
+            m = min(BLOCK, n - start)
+            _search(X, start, m, c, candidates[:found], work, nearest, label)
+            _share(X, start, m, label, candidates[:found], work, share)
+            for a in range(found):
+                whole = share[a, d] == m
+                for f in range(d + 1):
+                    sums[candidates[a], f] += total[f, b] if whole else share[a, f]
+
+
+@jit
+def assign(
+    X: _Float,  # IN (d, n)
+    centers: _F64,  # IN (k, d), k <= 256
+    labels: npt.NDArray[np.uint8],  # OUT (n,)
+    distances: _Float,  # OUT (n,) squared, to the nearest center
+) -> None:
+    """Find the nearest center of each column; the first of several."""
+    n = X.shape[1]
+    c = centers.astype(X.dtype)
+    everyone = np.arange(centers.shape[0])
+    work = np.empty(BLOCK, X.dtype)
+    label = np.empty(BLOCK, X.dtype)
+    for start in range(0, n, BLOCK):
+        m = min(BLOCK, n - start)
+        nearest = distances[start : start + m]
+        _search(X, start, m, c, everyone, work, nearest, label)
+        for i in range(m):
+            labels[start + i] = np.uint8(label[i])
+
+
+@jit
+def lloyd(
+    X: _Float,  # IN (d, n)
+    middle: _F64,  # IN as in lloyd_step
+    half: _F64,  # IN
+    total: _F64,  # IN
+    max_iter: int,
+    centers: _F64,  # IN/OUT (k, d)
+    sums: _F64,  # OUT (k, d + 1)
+) -> tuple[int, bool]:
+    """Iterate until no center changes or a cluster is empty.
+
+    Returns the iterations and whether the last one changed no center.
+    """
+    k, d = centers.shape
+    for iteration in range(max_iter):
+        lloyd_step(X, middle, half, total, centers, sums)
+        if sums[:, d].min() == 0.0:
+            return iteration + 1, False
+        changed = False
+        for j in range(k):
+            for f in range(d):
+                mean = sums[j, f] / sums[j, d]
+                if mean != centers[j, f]:
+                    changed = True
+                    centers[j, f] = mean
+        if not changed:
+            return iteration + 1, True
+    return max_iter, False
+
+
+@jit
+def kmeans_plusplus(
+    X: _Float,  # IN (d, n)
+    uniform: _F64,  # IN (k, trials) draws in [0, 1)
+    centers: _F64,  # OUT (k, d)
+) -> None:
+    """Choose columns far apart: greedy k-means++ (Arthur & Vassilvitskii 2007).
+
+    Each next center is the best of `trials` columns drawn with a probability
+    proportional to the squared distance from the centers so far.
+    """
+    d, n = X.shape
+    k, trials = uniform.shape
+    blocks = (n + BLOCK - 1) // BLOCK
+    closest = np.full(n, np.inf, X.dtype)
+    weight = np.empty(blocks)
+    work = np.empty(BLOCK, X.dtype)
+    pick = int(uniform[0, 0] * n)
+    for j in range(k):
+        if j > 0:
+            least = np.inf
+            for t in range(trials):
+                column = _draw(closest, weight, uniform[j, t])
+                loss = 0.0 
+                if trials > 1:
+                    loss = _update(X, column, False, closest, weight, work)
+                if loss < least:
+                    least = loss
+                    pick = column
+        for f in range(d):
+            centers[j, f] = X[f, pick]
+        _update(X, pick, True, closest, weight, work)
+
+
+@jit
+def _draw(closest: _Float, weight: _F64, uniform: float) -> int:
+    """Column where the running sum of `closest` passes the drawn share of it."""
+    rest = uniform * weight.sum()
+    block = 0
+    while block < weight.size - 1 and rest >= weight[block]:
+        rest -= weight[block]
+        block += 1
+    last = 0
+    for i in range(block * BLOCK, min((block + 1) * BLOCK, closest.size)):
+        if closest[i] > 0:
+            last = i
+            rest -= closest[i]
+            if rest < 0:
+                break
+    return last
+
+
+@jit
+def _update(
+    X: _Float,
+    column: int,
+    keep: bool,
+    closest: _Float,
+    weight: _F64,
+    work: _Float,
+) -> float:
+    """Sum of the squared distances once `column` is a center too."""
+    d, n = X.shape
+    loss = 0.0
+    for b in range(weight.size):
+        start = b * BLOCK
+        m = min(BLOCK, n - start)
+        near = closest[start : start + m]
+        for i in range(m):
+            work[i] = 0
+        for f in range(d):
+            x = X[f, start : start + m]
+            c = X[f, column]
+            for i in range(m):
+                work[i] += (x[i] - c) * (x[i] - c)
+        s = X.dtype.type(0)
+        for i in range(m):
+            work[i] = min(work[i], near[i])
+            s += work[i]
+        loss += s
+        if keep:
+            weight[b] = s
+            for i in range(m):
+                near[i] = work[i]
+    return loss

@@ -73,9 +73,14 @@ def to_simpleitk(image: Image) -> sitk.Image:
 
 def write_file(image: Image, path: Path) -> None:
     """Write an image to a .nii.gz, .nrrd or .mha; never leaves a partial file."""
+    write_itk(to_simpleitk(image), path)
+
+
+def write_itk(image: sitk.Image, path: Path) -> None:
+    """Write a SimpleITK image with its metadata, aside first, then into place."""
     part = path.with_name(f".part-{os.getpid()}-{path.name}")
     try:
-        sitk.WriteImage(to_simpleitk(image), str(part), True)
+        sitk.WriteImage(image, str(part), True)
         part.replace(path)
     except (RuntimeError, OSError) as error:
         raise InputError(f"cannot be written: {error}", str(path)) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import SimpleITK as sitk
 from habitat.errors import HabitatError, InputError, MaskError
 from habitat.geometry import Geometry
 from habitat.image import Image
-from habitat.io._files import file_hash, itk_geometry, to_simpleitk
+from habitat.io._files import file_hash, itk_geometry, to_simpleitk, write_itk
 from habitat.io._memory import check_memory
 
 Items = Sequence[tuple[int, str]]  # number and name of every segment
@@ -202,14 +201,7 @@ def write_seg_nrrd(
     itk.SetMetaData(
         "Segmentation_ConversionParameters", "Collapse labelmaps|1|Share labelmaps&"
     )
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
-    try:
-        sitk.WriteImage(itk, str(part), True)
-        part.replace(path)
-    except (RuntimeError, OSError) as error:
-        raise InputError(f"cannot be written: {error}", str(path)) from error
-    finally:
-        part.unlink(missing_ok=True)
+    write_itk(itk, path)
 
 
 # --- DICOM SEG ------------------------------------------------------------------------

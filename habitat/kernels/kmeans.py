@@ -87,11 +87,10 @@ def _plow(
     key: _Int,  # IN/OUT (n,) position along the channels so far
 ) -> None:
     """Extend the keys by the slab of x, counted backwards in every other row."""
-    low = x.min()
-    high = x.max()
-    if low == high:
+    low = float(x.min())
+    scale = (_BINS - 1) / (float(x.max()) - low)
+    if not 0.0 < scale < np.inf:  # one value, or too wide for a difference
         return
-    scale = (_BINS - 1) / (float(high) - float(low))
     slab = np.zeros(_BINS, np.int64)
     for i in range(x.size):
         slab[int((x[i] - low) * scale)] += 1
@@ -245,8 +244,17 @@ def lloyd_step(
     for first in range(0, blocks, BLOCK):
         size = min(BLOCK, blocks - first)
         _filter(
-            middle, half, first, size, c64, slack,
-            work64, nearest64, label64, rivals, count,
+            middle,
+            half,
+            first,
+            size,
+            c64,
+            slack,
+            work64,
+            nearest64,
+            label64,
+            rivals,
+            count,
         )
         for j in range(k):
             rival = rivals[j]
@@ -328,65 +336,13 @@ def lloyd(
 
 
 @jit
-def kmeans_plusplus(
+def _closer(
     X: _Float,  # IN (d, n)
-    uniform: _F64,  # IN (k, trials) draws in [0, 1)
-    centers: _F64,  # OUT (k, d)
-) -> None:
-    """Choose columns far apart: greedy k-means++ (Arthur & Vassilvitskii 2007).
-
-    Each next center is the best of `trials` columns drawn with a probability
-    proportional to the squared distance from the centers so far.
-    """
-    d, n = X.shape
-    k, trials = uniform.shape
-    blocks = (n + BLOCK - 1) // BLOCK
-    closest = np.full(n, np.inf, X.dtype)
-    weight = np.empty(blocks)
-    work = np.empty(BLOCK, X.dtype)
-    pick = int(uniform[0, 0] * n)
-    for j in range(k):
-        if j > 0:
-            least = np.inf
-            for t in range(trials):
-                column = _draw(closest, weight, uniform[j, t])
-                loss = 0.0 
-                if trials > 1:
-                    loss = _update(X, column, False, closest, weight, work)
-                if loss < least:
-                    least = loss
-                    pick = column
-        for f in range(d):
-            centers[j, f] = X[f, pick]
-        _update(X, pick, True, closest, weight, work)
-
-
-@jit
-def _draw(closest: _Float, weight: _F64, uniform: float) -> int:
-    """Column where the running sum of `closest` passes the drawn share of it."""
-    rest = uniform * weight.sum()
-    block = 0
-    while block < weight.size - 1 and rest >= weight[block]:
-        rest -= weight[block]
-        block += 1
-    last = 0
-    for i in range(block * BLOCK, min((block + 1) * BLOCK, closest.size)):
-        if closest[i] > 0:
-            last = i
-            rest -= closest[i]
-            if rest < 0:
-                break
-    return last
-
-
-@jit
-def _update(
-    X: _Float,
-    column: int,
-    keep: bool,
-    closest: _Float,
-    weight: _F64,
-    work: _Float,
+    column: int,  # IN the center to add
+    keep: bool,  # IN whether to change closest and weight
+    work: _Float,  # OUT (BLOCK,) scratch
+    closest: _Float,  # IN/OUT (n,) squared distance to the nearest center so far
+    weight: _F64,  # IN/OUT (blocks,) sum of `closest` over each block
 ) -> float:
     """Sum of the squared distances once `column` is a center too."""
     d, n = X.shape
@@ -412,3 +368,61 @@ def _update(
             for i in range(m):
                 near[i] = work[i]
     return loss
+
+
+@jit
+def _draw(closest: _Float, weight: _F64, uniform: float) -> int:
+    """Column where the running sum of `closest` passes a share `uniform` of it."""
+    rest = uniform * weight.sum()
+    block = 0
+    last = 0
+    for b in range(weight.size):
+        if weight[b] > 0.0:
+            block = b
+            if rest < weight[b]:
+                break
+            rest -= weight[b]
+    for i in range(block * BLOCK, min((block + 1) * BLOCK, closest.size)):
+        if closest[i] > 0:
+            last = i
+            rest -= closest[i]
+            if rest < 0.0:
+                break
+    return last
+
+
+@jit
+def kmeans_plusplus(
+    X: _Float,  # IN (d, n)
+    uniform: _F64,  # IN (k, trials) draws in [0, 1)
+    centers: _F64,  # OUT (k, d)
+) -> int:
+    """Choose columns far apart as centers: greedy k-means++.
+
+    Each next center is the best of `trials` columns drawn with a probability
+    proportional to the squared distance from the centers so far (Arthur &
+    Vassilvitskii, SODA 2007, section 3). Returns how many distinct columns were found,
+    at most k.
+    """
+    d, n = X.shape
+    k, trials = uniform.shape
+    closest = np.full(n, np.inf, X.dtype)
+    weight = np.zeros((n + BLOCK - 1) // BLOCK)
+    work = np.empty(BLOCK, X.dtype)
+    pick = int(uniform[0, 0] * n)
+    for j in range(k):
+        if j > 0:
+            least = np.inf
+            for t in range(trials):
+                column = _draw(closest, weight, uniform[j, t])
+                loss = 0.0
+                if trials > 1:
+                    loss = _closer(X, column, False, work, closest, weight)
+                if loss < least:
+                    least = loss
+                    pick = column
+        for f in range(d):
+            centers[j, f] = X[f, pick]
+        if _closer(X, pick, True, work, closest, weight) == 0.0:
+            return j + 1
+    return k

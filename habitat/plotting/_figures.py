@@ -54,8 +54,8 @@ def overlay(
         Names of habitats 1, 2, ... for the legend.
     window : (float, float), optional
         Values shown darkest and brightest (PET: brightest and darkest); by default
-        from the unit: -160 to 240 HU, 0 to the maximum SUV in the labels, else the 1st
-        to 99th percentile.
+        from the unit: -160 to 240 HU; SUV from 0 to the 99.5th percentile in the
+        labels, at least 5; else the 1st to 99th percentile in the labels.
     margin_mm : float, mm
         What is shown around the labels.
 
@@ -264,7 +264,7 @@ def _window_from(values: npt.NDArray[np.float64], suv: bool) -> Window:
     if values.size == 0:
         return 0.0, 1.0
     if suv:
-        return 0.0, max(5.0, float(np.ceil(values.max())))
+        return 0.0, max(5.0, float(np.ceil(np.percentile(values, 99.5))))
     low, high = (float(v) for v in np.percentile(values, (1, 99)))
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
@@ -292,4 +292,4 @@ def _names(names: Sequence[str] | None, labels: Image) -> list[str]:
 def _head(channel: str, unit: str | None, low: float, high: float) -> str:
     name = {"SUVbw": "PET", "HU": "CT"}.get(channel, channel)
     shown = f"{name} {unit}" if unit and unit != name else name
-    return f"{shown} {low:.4g} to {high:.4g}".replace("-", "\N{MINUS SIGN}")
+    return f"{shown} {low:.3g} to {high:.3g}".replace("-", "\N{MINUS SIGN}")

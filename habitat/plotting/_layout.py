@@ -24,8 +24,9 @@ Pixels = npt.NDArray[np.float64]
 Color = tuple[float, float, float]
 
 _PANEL_IN = 1.8  # width of the widest panel, inches
-_GAP_IN, _HEAD_IN, _SIDE_IN, _LINE_IN = 0.05, 0.22, 0.2, 0.17
-_FONT, _LINE_PT, _CASING_PT = 8.0, 1.3, 0.7
+_GAP_IN, _HEAD_IN, _SIDE_IN, _LINE_IN = 0.05, 0.22, 0.2, 0.14
+_FONT, _CASING_PT = 8.0, 0.6
+_LINE_PT = (0.8, 1.3)  # thinnest and thickest
 _BARS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200)  # mm
 
 
@@ -69,7 +70,7 @@ def draw(
     width = side + len(heads) * (column + _GAP_IN)
     fitting = max(1, int(width / (0.06 * max(map(len, names)) + 0.32)))
     lines = math.ceil(len(names) / fitting)
-    height = _HEAD_IN + sum(heights) + len(rows) * _GAP_IN + lines * _LINE_IN + 0.1
+    height = _HEAD_IN + sum(heights) + len(rows) * _GAP_IN + lines * _LINE_IN + 0.12
     figure = HabitatFigure(figsize=(width, height), dpi=200, facecolor="white")
     FigureCanvasAgg(figure)
     colors = habitat_colors(len(names))
@@ -119,12 +120,13 @@ def _outlines(
     colors: Sequence[Color],
 ) -> None:
     """Draw each habitat's border just inside it, with a dark casing below all."""
-    inset = (_LINE_PT + _CASING_PT) / 2 / 72 / inch
+    line = float(np.clip(0.3 * min(step) * inch * 72, *_LINE_PT))
+    inset = (line + _CASING_PT) / 2 / 72 / inch
     for number in np.unique(labels[labels > 0]).astype(int):
         lines = list(edges(labels == number, step, inset))
         for color, points, order in (
-            ("black", _LINE_PT + _CASING_PT, 2),
-            (colors[number - 1], _LINE_PT, 3),
+            ("black", line + _CASING_PT, 2),
+            (colors[number - 1], line, 3),
         ):
             drawn = LineCollection(
                 lines, colors=[color], linewidths=points, capstyle="projecting",
@@ -150,8 +152,9 @@ def _scale_bar(axes: Axes, panel: Panel, inch: float, ink: dict[str, Any]) -> No
     length = max((b for b in _BARS if b <= width / 3), default=_BARS[0])
     thick, off = 0.03 / inch, 0.06 / inch
     place = (off, height - off - thick)
-    style = {"facecolor": ink["color"], "edgecolor": "none", "zorder": 4}
-    axes.add_patch(Rectangle(place, length, thick, label="scale bar", **style))
+    bar = Rectangle(place, length, thick, facecolor=ink["color"], zorder=4)
+    bar.set(edgecolor="gray", linewidth=0.4, label="scale bar")
+    axes.add_patch(bar)
     where: dict[str, Any] = {"ha": "center", "va": "bottom", "size": _FONT - 2}
     text = f"{length:g} mm"
     axes.text(off + length / 2, place[1] - thick / 2, text, **where, **ink)

@@ -1,0 +1,19 @@
+"""Clustering of rows of channel values."""
+
+from habitat.clustering._kmeans import Clustering, KMeansOptions, kmeans, nearest
+from habitat.clustering._methods import METHODS, Method, fit_method
+from habitat.clustering._order import canonical_order, distinct_rows
+from habitat.clustering._scores import scores
+
+__all__ = [
+    "METHODS",
+    "Clustering",
+    "KMeansOptions",
+    "Method",
+    "canonical_order",
+    "distinct_rows",
+    "fit_method",
+    "kmeans",
+    "nearest",
+    "scores",
+]

@@ -97,16 +97,17 @@ def phantom(
     part, 9 and 60 in the rim. The four lie behind each other in this order, with
     slightly bent borders. A shell of 12 mm like collapsed lung (2 and 60) surrounds the
     tumor, then aerated lung (0.5 and -800). PET: Gaussian blur of 6 mm FWHM, noise of
-    10 % of the local mean, correlated by the same Gaussian. CT: Gaussian blur of 1.2 mm
-    FWHM, mean over the slice thickness, white noise of 15 HU, rounded. The two grids
-    have different origins. All is generated; no patient is behind it.
+    10 % of the local mean, correlated by the same Gaussian, negative values set to 0.
+    CT: Gaussian blur of 1.2 mm FWHM, mean over the slice thickness, white noise of
+    15 HU, rounded. The two grids have different origins. All is generated; no patient
+    is behind it.
 
     Examples
     --------
     >>> import habitat
     >>> p = habitat.phantom(noise=0, margin_mm=15)
     >>> p.ct
-    Image 24x79x79 voxels of 3.27x0.98x0.98 mm (z, y, x), HU, int16
+    Image 25x82x82 voxels of 3.27x0.98x0.98 mm (z, y, x), HU, int16
     >>> [int((p.truth.array == h).sum()) > 1000 for h in (1, 2, 3, 4)]
     [True, True, True, True]
     """

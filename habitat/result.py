@@ -6,6 +6,7 @@ import base64
 import html
 import io as _io
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from habitat.errors import InputError
-from habitat.geometry import Box, Floats, Geometry
+from habitat.geometry import Box, Floats, Geometry, bounding_box
 from habitat.image import Image
 from habitat.kernels.distance import surface_distance
 
@@ -282,7 +283,7 @@ class HabitatResult:
         arrays |= {name: array for name, array in maps.items() if array is not None}
         np.savez_compressed(folder / _FILES[1], allow_pickle=False, **arrays)
         self.table.to_csv(folder / "habitats.csv", index=False)
-        text = json.dumps(self._to_json(folder), indent=1, allow_nan=True)
+        text = json.dumps(self._to_json(folder), indent=1, allow_nan=False)
         (folder / "result.json").write_text(text, encoding="utf-8")
 
     def _to_json(self, folder: Path) -> dict[str, Any]:
@@ -293,7 +294,7 @@ class HabitatResult:
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "names": self.names,
             "channels": [{"name": c, "unit": i.unit} for c, i in self.images.items()],
-            "centers": self.centers.tolist(),
+            "centers": [[_finite(v) for v in c] for c in self.centers.tolist()],
             "geometry": _geometry_json(self.geometry),
             "mask_geometry": _geometry_json(self.mask_geometry),
             "box": [[s.start, s.stop] for s in self.box],
@@ -307,8 +308,13 @@ class HabitatResult:
 
 def depth(mask: npt.NDArray[np.bool_], geometry: Geometry) -> Floats:
     """Distance of mask voxels to the mask's surface, mm (voxel center to face)."""
-    out = np.empty(mask.shape)
-    surface_distance(np.ascontiguousarray(mask), np.array(geometry.spacing), out)
+    out = np.zeros(mask.shape)
+    if mask.any():
+        box = bounding_box(mask)  # its edge is surface, as that of any array
+        inside = np.empty(mask[box].shape)
+        spacing = np.array(geometry.spacing)
+        surface_distance(np.ascontiguousarray(mask[box]), spacing, inside)
+        out[box] = inside
     return out
 
 
@@ -328,6 +334,11 @@ def _statistics(values: npt.NDArray[Any], channel: str) -> dict[str, float]:
     quantiles = np.percentile(x, (0, 10, 50, 90, 100))
     numbers = (x.mean(), x.std(), *quantiles)
     return {f"{n}_{channel}": float(v) for n, v in zip(names, numbers, strict=True)}
+
+
+def _finite(value: float) -> float | None:
+    """NaN as null: JSON has no other way to say it."""
+    return value if math.isfinite(value) else None
 
 
 def _geometry_json(geometry: Geometry) -> dict[str, Any]:
@@ -394,7 +405,7 @@ def _load(cls: type[HabitatResult], folder: Path) -> HabitatResult:
         geometry=geometry,
         box=(z, y, x),
         images=images,
-        centers=np.array(data["centers"]),
+        centers=np.array(data["centers"], dtype=np.float64),
         quality=data["quality"],
         params=data["params"],
         notes=tuple(data["notes"]),

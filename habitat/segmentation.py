@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,8 @@ from habitat.case import (
     modality_problems,
 )
 from habitat.clustering import (
-    KMeansOptions,
+    METHODS,
+    Method,
     canonical_order,
     distinct_rows,
     fit_method,
@@ -57,7 +58,6 @@ from habitat.voxels import (
 if TYPE_CHECKING:
     from habitat.io._sources import ImageLike
 
-Method: TypeAlias = "str | KMeansOptions | Callable[..., Any]"
 
 MIN_VOXELS = 20
 BLUR_SHARE = 0.8
@@ -69,7 +69,7 @@ def segment(
     mask: ImageLike,
     k: int = 4,
     *,
-    method: Method = "kmeans",
+    method: str | Method = "kmeans",
     scaling: str | Fit = "zscore",
     grid: GridChoice = "coarsest",
     label: int | str | None = None,
@@ -144,7 +144,7 @@ def segment_channels(
     mask: ImageLike,
     k: int = 4,
     *,
-    method: Method = "kmeans",
+    method: str | Method = "kmeans",
     scaling: str | Fit = "zscore",
     grid: GridChoice = "coarsest",
     label: int | str | None = None,
@@ -299,11 +299,11 @@ def _check_values(
 
 def _shape_notes(on: OnGrid) -> list[str]:
     notes = []
-    extent = [s.stop - s.start for s in bounding_box(on.tumor)]
-    if min(extent) == 1:
+    tumor = on.tumor[bounding_box(on.tumor)]
+    if min(tumor.shape) == 1:
         text = "the tumor is one voxel thick: features of three dimensions are NaN"
         notes.append(warn(text))
-    parts, count = ndimage.label(on.tumor, np.ones((3, 3, 3)))
+    parts, count = ndimage.label(tumor, np.ones((3, 3, 3)))
     ml = on.geometry.voxel_ml
     volumes = np.sort(np.bincount(parts.ravel())[1:])[::-1] * ml
     if count > 1:
@@ -367,7 +367,10 @@ def _cluster(
     notes = [] if found.converged else [warn(_UNCONVERGED)]
     if rest.size:
         notes.append(f"{rest.size} rim voxels were left out of the fit, then assigned")
-    quality = scores(Z, found.labels, found.centers)
+    quality: dict[str, Any] = {
+        name: value if math.isfinite(value) else None
+        for name, value in scores(Z, found.labels).items()
+    }
     quality |= {"objective": found.objective, "n_iter": found.n_iter}
     return _Fit(
         labels, centers[order], {**quality, "converged": found.converged}, notes
@@ -403,7 +406,7 @@ def _rim_notes(
 def _params(inputs: Inputs, on: OnGrid, settings: _Settings) -> dict[str, Any]:
     arguments = {
         "k": settings.k,
-        "method": _plain(settings.method),
+        "method": _plain(_resolved(settings.method)),
         "scaling": _plain(settings.scaling),
         "grid": _plain(settings.grid),
         "label": settings.label,
@@ -429,6 +432,10 @@ def _params(inputs: Inputs, on: OnGrid, settings: _Settings) -> dict[str, Any]:
             **loaded,
         },
     }
+
+
+def _resolved(method: str | Method) -> Any:
+    return METHODS[method] if isinstance(method, str) else method
 
 
 def _plain(value: Any) -> Any:

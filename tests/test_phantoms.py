@@ -138,9 +138,9 @@ def test_pet_blur_is_6_mm_fwhm() -> None:
     values = np.array([0, *(c[0] - 2.0 for c in CENTERS)])  # above collapsed lung
     weights = values[small.truth.array[small.mask.array]] * voxel
     norm = (2 * np.pi * sigma**2) ** -1.5
-    centre = np.array(small.pet.array.shape) // 2
+    middle = np.array(small.pet.array.shape) // 2
     for offset in ((0, 0, 0), (0, 1, 0), (2, 0, -1)):
-        z, y, x = centre + offset
+        z, y, x = middle + offset
         gap = ((tumor - world[z, y, x]) ** 2).sum(axis=1)
         expected = 2 + norm * (weights * np.exp(-gap / (2 * sigma**2))).sum()
         assert small.pet.array[z, y, x] == pytest.approx(expected, abs=0.12)

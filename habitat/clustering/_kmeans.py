@@ -84,7 +84,7 @@ def kmeans(
     X: npt.NDArray[Any],
     k: int,
     *,
-    options: KMeansOptions = KMeansOptions(),  # noqa: B008, frozen
+    options: KMeansOptions = KMeansOptions(),
     random_state: int | np.random.Generator = 0,
     init: npt.ArrayLike | None = None,
 ) -> Clustering:
@@ -119,11 +119,11 @@ def kmeans(
 
     Notes
     -----
-    Starts are drawn by greedy k-means++ (Arthur & Vassilvitskii 2007) and iterated as in
-    Lloyd (IEEE Trans Inf Theory 1982;28:129) until no label changes. An empty cluster
-    gets the row farthest from its center. Voxels that lie together in feature space are
-    assigned together where a test on their bounding box allows it (Kanungo et al., IEEE
-    TPAMI 2002;24:881), which changes no label. Sums run in the order of the rows: sort
+    Starts are drawn by greedy k-means++ (Arthur & Vassilvitskii 2007) and iterated as
+    in Lloyd (IEEE Trans Inf Theory 1982;28:129) until no label changes. An empty
+    cluster gets the row farthest from its center. Rows that lie together in feature
+    space are assigned together where a test on their bounding box allows it (Kanungo
+    et al., IEEE TPAMI 2002;24:881), which changes no label. Sums run in the order of the rows: sort
     them by `canonical_order` first, and the result cannot depend on voxel order.
 
     Examples
@@ -222,10 +222,10 @@ class _Blocks:
     def of(columns: npt.NDArray[Any]) -> _Blocks:
         d, n = columns.shape
         count = -(-n // BLOCK)
-        packed, order = np.empty_like(columns), np.empty(n, np.int64)
+        packed = np.empty_like(columns)
         middle, half = np.empty((d, count)), np.empty((d, count))
         total = np.empty((d + 1, count))
-        arrange(columns, packed, order, middle, half, total)
+        arrange(columns, packed, middle, half, total)
         return _Blocks(packed, middle, half, total)
 
 

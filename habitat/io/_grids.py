@@ -135,20 +135,24 @@ def sample(image: Image, target: Geometry, interpolation: str) -> Sampled:
 
 def needed(image: Image, target: Geometry, interpolation: str) -> Image:
     """Crop an image to what `sample` needs for `target` (exactly it where aligned)."""
-    matrix = _index_map(image.geometry, target)
-    shape = image.array.shape
-    start = np.rint(matrix[:3, 3]).astype(int)
-    if (start >= 0).all() and (start + target.shape <= shape).all():
-        z, y, x = (
-            slice(int(a), int(a) + n) for a, n in zip(start, target.shape, strict=True)
-        )
-        part = image.crop((z, y, x))
-        if part.geometry.same_as(target):
-            return part
+    box = _box_of(image.geometry, target)
+    if box is not None:
+        return image.crop(box)
+    matrix, shape = _index_map(image.geometry, target), image.array.shape
     order = ORDERS[interpolation]
     smooth = np.ceil(4 * _antialias(matrix)) if order else np.zeros(3)
     reach = smooth + (_SPLINE_REACH if order == 3 else 2)
     return image.crop(grow(_source_box(matrix, target.shape, shape), reach, shape))
+
+
+def _box_of(source: Geometry, target: Geometry) -> Box | None:
+    """Box of `source` that is exactly `target`, or None."""
+    start = np.rint(source.index(target.affine[:3, 3])).astype(int)
+    stop = start + target.shape
+    if (start < 0).any() or (stop > source.shape).any():
+        return None
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+    return (z, y, x) if source.crop((z, y, x)).same_as(target) else None
 
 
 def _antialias(matrix: Floats) -> Floats:
@@ -182,6 +186,9 @@ def coverage(mask: Image, target: Geometry) -> Floats:
     Exact where the axes of both grids are parallel, else by 5 x 5 x 5 or more points in
     each voxel.
     """
+    same = _box_of(mask.geometry, target)
+    if same is not None:
+        return mask.array[same].astype(np.float64)
     out = np.zeros(target.shape)
     box = bounding_box(mask.array)
     part = mask.crop(box)

@@ -54,9 +54,7 @@ def surface_distance(
 
 
 @jit
-def _lowest(
-    row: npt.NDArray[np.float64], i: int, n: int, step: float
-) -> float:
+def _lowest(row: npt.NDArray[np.float64], i: int, n: int, step: float) -> float:
     """Smallest row[j] + gap(|i - j|)^2, looking outward from i until it must grow."""
     best = row[i]
     for apart in range(1, n + 1):

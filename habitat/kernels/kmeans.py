@@ -32,7 +32,6 @@ _Int = npt.NDArray[np.int64]
 def arrange(
     X: _Float,  # IN (d, n)
     packed: _Float,  # OUT (d, n), the columns of X in the new order
-    order: _Int,  # OUT (n,) where they stood in X
     middle: _F64,  # OUT (d, blocks) of the bounding box of each block
     half: _F64,  # OUT (d, blocks) half its edges
     total: _F64,  # OUT (d + 1, blocks) sums over each block, then its size
@@ -49,7 +48,7 @@ def arrange(
     for f in range(d):
         slabs = left
         if f < d - 1:
-            slabs = max(1, min(left, int(round(blocks ** (1.0 / d)))))
+            slabs = max(1, min(left, round(blocks ** (1.0 / d))))
         left //= slabs
         _plow(X[f], slabs, key)
     place = np.zeros(_CELLS + 1, np.int64)
@@ -60,7 +59,6 @@ def arrange(
     for i in range(n):
         p = place[key[i]]
         place[key[i]] = p + 1
-        order[p] = i
         for f in range(d):
             packed[f, p] = X[f, i]
     for b in range(blocks):
@@ -87,8 +85,12 @@ def _plow(
     key: _Int,  # IN/OUT (n,) position along the channels so far
 ) -> None:
     """Extend the keys by the slab of x, counted backwards in every other row."""
-    low = float(x.min())
-    scale = (_BINS - 1) / (float(x.max()) - low)
+    low = np.inf
+    high = -np.inf
+    for i in range(x.size):
+        low = min(low, x[i])
+        high = max(high, x[i])
+    scale = (_BINS - 1) / (high - low)
     if not 0.0 < scale < np.inf:  # one value, or too wide for a difference
         return
     slab = np.zeros(_BINS, np.int64)
@@ -177,7 +179,8 @@ def _filter(
     start: int,
     m: int,
     centers: _F64,  # IN (k, d)
-    slack: float,  # room for rounding in the distances
+    everyone: _Int,  # IN 0..k-1
+    slack: float,  # IN room for rounding in the distances
     work: _F64,  # OUT (BLOCK,) scratch
     nearest: _F64,  # OUT (BLOCK,)
     label: _F64,  # OUT (BLOCK,)
@@ -186,11 +189,12 @@ def _filter(
 ) -> None:
     """Find the centers that can be nearest to a point of the boxes start..start + m.
 
-    Center z loses to z* everywhere when |m - z|^2 - |m - z*|^2 > 2 sum_f h_f |z - z*|_f,
-    since the difference of the squared distances is linear in the point.
+    Center z loses to z* everywhere in the box m +- h when
+    |m - z|^2 - |m - z*|^2 > 2 sum_f h_f |z_f - z*_f|, since the difference of the
+    squared distances is linear in the point.
     """
     k, d = centers.shape
-    _search(middle, start, m, centers, np.arange(k), work, nearest, label)
+    _search(middle, start, m, centers, everyone, work, nearest, label)
     for i in range(m):
         count[i] = 0.0
     for j in range(k):
@@ -238,6 +242,7 @@ def lloyd_step(
     work64, nearest64, label64 = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
     count = np.empty(BLOCK)
     rivals = np.empty((k, BLOCK))
+    everyone = np.arange(k)
     candidates = np.empty(k, np.int64)
     share = np.empty((k, d + 1))
     sums[:] = 0.0
@@ -249,6 +254,7 @@ def lloyd_step(
             first,
             size,
             c64,
+            everyone,
             slack,
             work64,
             nearest64,
@@ -321,9 +327,10 @@ def lloyd(
     k, d = centers.shape
     for iteration in range(max_iter):
         lloyd_step(X, middle, half, total, centers, sums)
-        if sums[:, d].min() == 0.0:
-            return iteration + 1, False
         changed = False
+        for j in range(k):
+            if sums[j, d] == 0.0:
+                return iteration + 1, False
         for j in range(k):
             for f in range(d):
                 mean = sums[j, f] / sums[j, d]
@@ -338,55 +345,57 @@ def lloyd(
 @jit
 def _closer(
     X: _Float,  # IN (d, n)
-    column: int,  # IN the center to add
-    keep: bool,  # IN whether to change closest and weight
-    work: _Float,  # OUT (BLOCK,) scratch
-    closest: _Float,  # IN/OUT (n,) squared distance to the nearest center so far
-    weight: _F64,  # IN/OUT (blocks,) sum of `closest` over each block
+    column: int,
+    closest: _Float,  # IN (n,) squared distance to the nearest center so far
+    closer: _Float,  # OUT (n,) the same once `column` is a center too
+    weight: _F64,  # OUT (blocks,) sum of `closer` over each block
 ) -> float:
-    """Sum of the squared distances once `column` is a center too."""
+    """Return the sum of the squared distances once `column` is a center too."""
     d, n = X.shape
     loss = 0.0
     for b in range(weight.size):
         start = b * BLOCK
         m = min(BLOCK, n - start)
-        near = closest[start : start + m]
+        old = closest[start : start + m]
+        new = closer[start : start + m]
+        x = X[0, start : start + m]
+        c = X[0, column]
         for i in range(m):
-            work[i] = 0
-        for f in range(d):
+            new[i] = (x[i] - c) * (x[i] - c)
+        for f in range(1, d):
             x = X[f, start : start + m]
             c = X[f, column]
             for i in range(m):
-                work[i] += (x[i] - c) * (x[i] - c)
+                new[i] += (x[i] - c) * (x[i] - c)
         s = X.dtype.type(0)
         for i in range(m):
-            work[i] = min(work[i], near[i])
-            s += work[i]
+            new[i] = min(new[i], old[i])
+            s += new[i]
+        weight[b] = s
         loss += s
-        if keep:
-            weight[b] = s
-            for i in range(m):
-                near[i] = work[i]
     return loss
 
 
 @jit
-def _draw(closest: _Float, weight: _F64, uniform: float) -> int:
-    """Column where the running sum of `closest` passes a share `uniform` of it."""
-    rest = uniform * weight.sum()
+def _draw(
+    closest: _Float,  # IN (n,)
+    weight: _F64,  # IN (blocks,)
+    share: float,  # IN of the sum of `closest`
+) -> int:
+    """Return the column where the running sum of `closest` passes `share`."""
     block = 0
-    last = 0
     for b in range(weight.size):
         if weight[b] > 0.0:
             block = b
-            if rest < weight[b]:
+            if share < weight[b]:
                 break
-            rest -= weight[b]
+            share -= weight[b]
+    last = 0
     for i in range(block * BLOCK, min((block + 1) * BLOCK, closest.size)):
         if closest[i] > 0:
             last = i
-            rest -= closest[i]
-            if rest < 0.0:
+            share -= closest[i]
+            if share < 0.0:
                 break
     return last
 
@@ -406,23 +415,30 @@ def kmeans_plusplus(
     """
     d, n = X.shape
     k, trials = uniform.shape
-    closest = np.full(n, np.inf, X.dtype)
-    weight = np.zeros((n + BLOCK - 1) // BLOCK)
-    work = np.empty(BLOCK, X.dtype)
+    blocks = (n + BLOCK - 1) // BLOCK
+    closest, best, trial = np.empty((3, n), X.dtype)
+    weight, best_weight, trial_weight = np.empty((3, blocks))
+    for i in range(n):
+        closest[i] = np.inf
     pick = int(uniform[0, 0] * n)
-    for j in range(k):
-        if j > 0:
-            least = np.inf
-            for t in range(trials):
-                column = _draw(closest, weight, uniform[j, t])
-                loss = 0.0
-                if trials > 1:
-                    loss = _closer(X, column, False, work, closest, weight)
-                if loss < least:
-                    least = loss
-                    pick = column
+    total = _closer(X, pick, closest, best, best_weight)
+    for f in range(d):
+        centers[0, f] = X[f, pick]
+    for j in range(1, k):
+        if total == 0.0:
+            return j
+        closest, best = best, closest
+        weight, best_weight = best_weight, weight
+        least = np.inf
+        for t in range(trials):
+            column = _draw(closest, weight, uniform[j, t] * total)
+            loss = _closer(X, column, closest, trial, trial_weight)
+            if loss < least:
+                least = loss
+                pick = column
+                best, trial = trial, best
+                best_weight, trial_weight = trial_weight, best_weight
+        total = least
         for f in range(d):
             centers[j, f] = X[f, pick]
-        if _closer(X, pick, True, work, closest, weight) == 0.0:
-            return j + 1
     return k

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 from habitat._progress import track
 from habitat.errors import InputError
-from habitat.result import PICTURE
-from habitat.segmentation import segment
 
 if TYPE_CHECKING:
     from habitat.result import HabitatResult
@@ -47,6 +45,9 @@ def run(out: Path, *, k: int = 4) -> dict[str, HabitatResult]:
     dict
         Case id to result.
     """
+    from habitat.result import PICTURE
+    from habitat.segmentation import segment
+
     samples = samples_folder()
     with (samples / "cohort.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = {row["case_id"]: row for row in csv.DictReader(file)}

@@ -15,7 +15,10 @@ HEAVY = {"sklearn", "pandas", "matplotlib", "numba", "SimpleITK", "radiomics"}
 
 def modules_after(code):
     """Top-level modules that a new process has loaded after running `code`."""
-    tail = "import sys, json; print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    tail = (
+        "import sys, json;"
+        "print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", f"{code}\n{tail}"],
         capture_output=True,

@@ -123,8 +123,9 @@ def kmeans(
     in Lloyd (IEEE Trans Inf Theory 1982;28:129) until no label changes. An empty
     cluster gets the row farthest from its center. Rows that lie together in feature
     space are assigned together where a test on their bounding box allows it (Kanungo
-    et al., IEEE TPAMI 2002;24:881), which changes no label. Sums run in the order of the rows: sort
-    them by `canonical_order` first, and the result cannot depend on voxel order.
+    et al., IEEE TPAMI 2002;24:881), which changes no label. Sums run in the order of
+    the rows: sort them by `canonical_order` first, and the result cannot depend on
+    voxel order.
 
     Examples
     --------
@@ -240,6 +241,8 @@ class _Run:
 
     def advance(self, blocks: _Blocks, max_iter: int) -> None:
         """Iterate until nothing changes or `max_iter` iterations are done in all."""
+        if self.converged or self.n_iter >= max_iter:
+            return
         k, d = self.centers.shape
         sums = np.empty((k, d + 1))
         while not self.converged and self.n_iter < max_iter:

@@ -90,8 +90,10 @@ def _plow(
     for i in range(x.size):
         low = min(low, x[i])
         high = max(high, x[i])
+    if low == high:
+        return
     scale = (_BINS - 1) / (high - low)
-    if not 0.0 < scale < np.inf:  # one value, or too wide for a difference
+    if not 0.0 < scale < np.inf:  # too wide or too narrow for the arithmetic
         return
     slab = np.zeros(_BINS, np.int64)
     for i in range(x.size):
@@ -441,4 +443,4 @@ def kmeans_plusplus(
         total = least
         for f in range(d):
             centers[j, f] = X[f, pick]
-    return k
+    return int(k)

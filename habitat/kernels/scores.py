@@ -26,7 +26,7 @@ def separation(
     The mean squared distance of x to the members of cluster c is |x - mean_c|^2 + V_c
     with V_c = squares_c / counts_c; x itself is taken out of its own cluster by the
     factor counts / (counts - 1). The only column of its cluster counts 0 (Rousseeuw
-    1987).
+    1987), and so do all columns if there is one cluster.
     """
     d, n = X.shape
     k = counts.size
@@ -60,9 +60,9 @@ def separation(
             for f in range(d):
                 mean += (X[f, i] - means[j, f]) ** 2
             if j == labels[i]:
-                a = mean * counts[j] / (counts[j] - 1.0)
+                a = mean * counts[j] / max(counts[j] - 1, 1)
             else:
                 b = min(b, mean)
-        if counts[labels[i]] > 1 and max(a, b) > 0.0:
+        if counts[labels[i]] > 1 and 0.0 < max(a, b) < np.inf:
             silhouette += (b - a) / max(a, b)
     return silhouette

@@ -1,0 +1,102 @@
+"""Plain NumPy twins of the kernels, for truth and not for speed.
+
+Imports nothing from habitat. The constants of `arrange` are part of what it promises.
+"""
+
+import numpy as np
+
+BLOCK = 64
+BINS = 1 << 14
+CELLS = 1 << 16
+
+
+def squared(X, centers):
+    """Squared distances (k, n) of the columns of X (d, n) from centers (k, d)."""
+    c = np.asarray(centers, dtype=X.dtype)
+    return ((X[None] - c[:, :, None]) ** 2).sum(axis=1)
+
+
+def arrange(X, packed, middle, half, total):
+    d, n = X.shape
+    blocks = total.shape[1]
+    key, left = np.zeros(n, dtype=int), CELLS
+    for f in range(d):
+        slabs = left if f == d - 1 else max(1, min(left, round(blocks ** (1 / d))))
+        left //= slabs
+        x = X[f].astype(float)
+        if x.min() == x.max():
+            continue
+        bins = ((x - x.min()) * ((BINS - 1) / (x.max() - x.min()))).astype(int)
+        count = np.bincount(bins, minlength=BINS)
+        slab = ((np.cumsum(count) - count) * slabs // n)[bins]
+        key = key * slabs + np.where(key % 2 == 1, slabs - 1 - slab, slab)
+    packed[:] = X[:, np.argsort(key, kind="stable")]
+    for b in range(blocks):
+        block = packed[:, b * BLOCK : (b + 1) * BLOCK].astype(float)
+        low, high = block.min(axis=1), block.max(axis=1)
+        middle[:, b], half[:, b] = (low + high) / 2, (high - low) / 2
+        total[:, b] = *block.sum(axis=1), block.shape[1]
+
+
+def assign(X, centers, labels, distances):
+    table = squared(X, centers)
+    labels[:] = table.argmin(axis=0)
+    distances[:] = table.min(axis=0)
+
+
+def lloyd_step(X, middle, half, total, centers, sums):
+    nearest = squared(X, centers).argmin(axis=0)
+    for j in range(len(centers)):
+        own = X[:, nearest == j].astype(float)
+        sums[j] = *own.sum(axis=1), own.shape[1]
+
+
+def lloyd(X, middle, half, total, max_iter, centers, sums):
+    for iteration in range(1, max_iter + 1):
+        lloyd_step(X, middle, half, total, centers, sums)
+        if (sums[:, -1] == 0).any():
+            return iteration, False
+        new = sums[:, :-1] / sums[:, -1:]
+        if (new == centers).all():
+            return iteration, True
+        centers[:] = new
+    return max_iter, False
+
+
+def kmeans_plusplus(X, uniform, centers):
+    n = X.shape[1]
+    k, trials = uniform.shape
+    chosen = [int(uniform[0, 0] * n)]
+    for j in range(1, k):
+        closest = squared(X, X[:, chosen].T).min(axis=0).astype(float)
+        if closest.sum() == 0:
+            break
+        running = np.cumsum(closest)
+        drawn = np.searchsorted(running, uniform[j] * running[-1], side="right")
+        loss = [np.minimum(closest, squared(X, X[:, [c]].T)[0]).sum() for c in drawn]
+        chosen.append(drawn[np.argmin(loss)])
+    centers[: len(chosen)] = X[:, chosen].T
+    return len(chosen)
+
+
+def separation(X, labels, counts, means, squares, lengths):
+    """Silhouette from all pairs of columns, not from means."""
+    k = len(counts)
+    pairs = squared(X, X.T)
+    member = labels == np.arange(k)[:, None]
+    counts[:] = member.sum(axis=1)
+    means[:] = 0
+    for j in np.flatnonzero(counts):
+        means[j] = X[:, member[j]].mean(axis=1)
+    own = ((X - means[labels].T) ** 2).sum(axis=0)
+    squares[:] = member @ own
+    lengths[:] = member @ np.sqrt(own)
+    total = 0.0
+    for i, j in enumerate(labels):
+        others = [c for c in np.flatnonzero(counts) if c != j]
+        if counts[j] == 1 or not others:
+            continue
+        a = pairs[i, member[j]].sum() / (counts[j] - 1)
+        b = min(pairs[i, member[c]].mean() for c in others)
+        total += (b - a) / max(a, b) if max(a, b) > 0 else 0.0
+    return total

@@ -1,0 +1,49 @@
+"""What kernels and methods are compared with, for truth and for speed."""
+
+import numpy as np
+import sklearn.cluster
+
+from habitat import clustering
+from habitat.kernels import kmeans, scores
+from tests import naive
+
+
+def sklearn_kmeans(X, k, init, max_iter=300):
+    """scikit-learn's Lloyd from the same centers, until no label changes."""
+    model = sklearn.cluster.KMeans(
+        k, init=init, n_init=1, max_iter=max_iter, tol=0.0, algorithm="lloyd"
+    )
+    model.fit(X)
+    return clustering.Clustering(
+        model.labels_,
+        model.cluster_centers_,
+        model.inertia_,
+        model.n_iter_,
+        model.n_iter_ < max_iter,
+    )
+
+
+TWINS = {
+    kmeans.arrange: naive.arrange,
+    kmeans.assign: naive.assign,
+    kmeans.kmeans_plusplus: naive.kmeans_plusplus,
+    kmeans.lloyd: naive.lloyd,
+    kmeans.lloyd_step: naive.lloyd_step,
+    scores.separation: naive.separation,
+}
+
+ORACLES = {clustering.kmeans: sklearn_kmeans}
+
+
+def tumor(n, seed=0):
+    """Generated voxels like a scaled tumor's: overlapping, correlated, SUV skewed."""
+    rng = np.random.default_rng(seed)
+    share, suv, hu = [0.3, 0.3, 0.25, 0.15], [2.0, 4.5, 8.0, 5.5], [10, 38, 60, 120]
+    one, two = rng.choice(4, n, p=share), rng.choice(4, n, p=share)
+    w = 0.5 * rng.beta(0.4, 0.4, n)  # partial volume
+    pet = (1 - w) * np.take(suv, one) + w * np.take(suv, two)
+    ct = (1 - w) * np.take(hu, one) + w * np.take(hu, two)
+    pet *= np.exp(0.25 * rng.standard_normal(n))
+    ct = np.rint(ct + 3 * (pet - 5) + 22 * rng.standard_normal(n))
+    raw = np.stack([pet.astype(np.float32), ct], axis=1)
+    return (raw - [5.0, 54.0]) / [2.6, 44.0]

@@ -1,0 +1,83 @@
+"""The command line, run as a user would."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+
+import habitat
+
+ROOT = Path(habitat.__file__).parents[1]
+CASE = ROOT / "data_samples" / "phantom-01"
+
+
+def run(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "habitat", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd or ROOT,
+    )
+
+
+def inputs():
+    return [CASE / f"{name}.nii.gz" for name in ("pet", "ct", "mask")]
+
+
+def test_segment_writes_a_result_and_a_picture(tmp_path):
+    done = run("segment", *inputs(), "-k", 3, "--rim-mm", 1.0, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "H3 SUV" in done.stdout
+    assert f"Written to {tmp_path / 'out'}" in done.stdout
+    assert (tmp_path / "out" / "habitats.png").stat().st_size > 10_000
+    result = habitat.HabitatResult.load(tmp_path / "out")
+    assert result.k == 3
+    assert result.params["arguments"]["rim_mm"] == 1.0
+    labels = sitk.ReadImage(str(tmp_path / "out" / "labels.nii.gz"))
+    assert labels.GetSize() == result.labels.shape[::-1]
+    again = run("segment", *inputs(), "-k", 3, "-o", tmp_path / "out")
+    assert again.returncode == 0, again.stderr  # an earlier result is replaced
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["-k", "1"], 2, "Error: `k`: must be an integer 2 to 20, got 1"),
+        (["--scaling", "zscor"], 2, "did you mean 'zscore'?"),
+        (["--label", "9"], 3, "Error: mask"),
+        (["--no-such-option"], 2, "No such option"),
+    ],
+)
+def test_wrong_use_is_one_clear_message(tmp_path, arguments, code, text):
+    done = run("segment", *inputs(), *arguments, "-o", tmp_path / "out")
+    assert done.returncode == code
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_files_are_named(tmp_path):
+    done = run("segment", "no_pet.nii", "no_ct.nii", "no_mask.nii", "-o", tmp_path)
+    assert done.returncode == 3
+    assert "3 problems" in done.stderr
+
+
+def test_doctor_names_what_a_bug_report_needs():
+    done = run("doctor")
+    assert done.returncode == 0, done.stderr
+    for word in ("numba", "radiomics", "pyradiomics-bhklab", "kernel cache", "threads"):
+        assert word in done.stdout
+
+
+def test_demo_runs_the_road_on_generated_cases(tmp_path):
+    done = run("demo", "-o", tmp_path / "demo")
+    assert done.returncode == 0, done.stderr
+    assert "All 12 generated cases are in" in done.stdout
+    assert "Segmenting 12/12: phantom-12" in done.stderr
+    folders = sorted((tmp_path / "demo").iterdir())
+    assert len(folders) == 12
+    for folder in folders:
+        assert (folder / "habitats.png").exists()
+        assert habitat.HabitatResult.load(folder).k == 4

@@ -7,7 +7,6 @@ import numpy as np
 
 BLOCK = 64
 BINS = 1 << 14
-CELLS = 1 << 16
 
 
 def squared(X, centers):
@@ -19,7 +18,7 @@ def squared(X, centers):
 def arrange(X, packed, middle, half, total):
     d, n = X.shape
     blocks = total.shape[1]
-    key, left = np.zeros(n, dtype=int), CELLS
+    key, left = np.zeros(n, dtype=int), min(8 * blocks, 1 << 16)
     for f in range(d):
         slabs = left if f == d - 1 else max(1, min(left, round(blocks ** (1 / d))))
         left //= slabs

@@ -9,7 +9,6 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_factory import write_series
 from pydicom.uid import JPEGLSLossless, RLELossless
 
 from habitat.errors import (
@@ -21,6 +20,7 @@ from habitat.errors import (
 )
 from habitat.io import _memory, read_dicom
 from habitat.io._dicom import find_series
+from tests.dicom_factory import write_series
 
 RNG = np.random.default_rng(7)
 CT = RNG.integers(-1000, 1000, (12, 5, 4)).astype(np.int16)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_factory import Written, write_series
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
@@ -28,6 +27,7 @@ from habitat.geometry import Geometry
 from habitat.image import Image
 from habitat.io._masks import read_mask
 from habitat.io._segmentations import write_seg_nrrd
+from tests.dicom_factory import Written, write_series
 
 SHAPE = (5, 6, 7)
 NAMES = ["H1 SUV 2.0 HU 30", "Läsion 2"]

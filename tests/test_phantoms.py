@@ -1,6 +1,5 @@
 import csv
 
-import make_data_samples as samples
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -18,6 +17,7 @@ from habitat.phantoms import (
     oracle,
     phantom,
 )
+from tests import make_data_samples as samples
 
 
 @pytest.fixture(scope="module")

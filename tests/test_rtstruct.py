@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_factory import Written, write_series
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Outline
@@ -31,6 +30,7 @@ from habitat.geometry import Geometry
 from habitat.image import Image
 from habitat.io._masks import read_mask
 from habitat.io._rtstruct import rasterize
+from tests.dicom_factory import Written, write_series
 
 SHAPE = (6, 24, 30)
 SPACING = (3.0, 2.0, 1.5)

@@ -7,13 +7,13 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_factory import PET_TAGS, write_series
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from habitat.errors import HabitatError, HabitatWarning, SUVError
 from habitat.io import read_dicom
 from habitat.io._suv import _named_half_life, normalizer
+from tests.dicom_factory import PET_TAGS, write_series
 
 NOTED = {"3_0": "read as MBq", "4_2": "the day before"}
 COARSE = (0.189, 0.985, 3.977)  # 2_3, whose stored integers are 5, 26, 105

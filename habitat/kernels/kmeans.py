@@ -22,7 +22,7 @@ __all__ = ["BLOCK", "arrange", "assign", "kmeans_plusplus", "lloyd", "lloyd_step
 
 BLOCK = 64
 _BINS = 1 << 14  # of the histogram that finds the slabs
-_CELLS = 1 << 16
+_CELLS = 8  # of the grid a block
 _Float = npt.NDArray[np.floating[Any]]
 _F64 = npt.NDArray[np.float64]
 _Int = npt.NDArray[np.int64]
@@ -44,17 +44,18 @@ def arrange(
     d, n = X.shape
     blocks = total.shape[1]
     key = np.zeros(n, np.int64)
-    left = _CELLS
+    cells = min(_CELLS * blocks, 1 << 16)
+    left = cells
     for f in range(d):
         slabs = left
         if f < d - 1:
             slabs = max(1, min(left, round(blocks ** (1.0 / d))))
         left //= slabs
         _plow(X[f], slabs, key)
-    place = np.zeros(_CELLS + 1, np.int64)
+    place = np.zeros(cells + 1, np.int64)
     for i in range(n):
         place[key[i] + 1] += 1
-    for cell in range(_CELLS):
+    for cell in range(cells):
         place[cell + 1] += place[cell]
     for i in range(n):
         p = place[key[i]]

@@ -49,20 +49,23 @@ def separation(
             own += (X[f, i] - means[j, f]) ** 2
         squares[j] += own
         lengths[j] += np.sqrt(own)
+    variance = np.full(k, np.inf)  # nothing is near an unused label
+    for j in range(k):
+        if counts[j] > 0:
+            variance[j] = squares[j] / counts[j]
+    apart = np.empty(k)
     silhouette = 0.0
     for i in range(n):
-        a = 0.0
+        for j in range(k):
+            apart[j] = variance[j]
+            for f in range(d):
+                apart[j] += (X[f, i] - means[j, f]) ** 2
+        own = labels[i]
+        a = apart[own] * counts[own] / max(counts[own] - 1, 1)
+        apart[own] = np.inf
         b = np.inf
         for j in range(k):
-            if counts[j] == 0:
-                continue
-            mean = squares[j] / counts[j]
-            for f in range(d):
-                mean += (X[f, i] - means[j, f]) ** 2
-            if j == labels[i]:
-                a = mean * counts[j] / max(counts[j] - 1, 1)
-            else:
-                b = min(b, mean)
-        if counts[labels[i]] > 1 and 0.0 < max(a, b) < np.inf:
+            b = min(b, apart[j])
+        if counts[own] > 1 and 0.0 < max(a, b) < np.inf:
             silhouette += (b - a) / max(a, b)
     return silhouette

@@ -12,7 +12,7 @@ import time
 
 os.environ["HABITAT_NUM_THREADS"] = "1"
 
-import numpy as np  # noqa: E402
+import numpy as np
 import sklearn.cluster
 from threadpoolctl import threadpool_limits
 

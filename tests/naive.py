@@ -50,18 +50,6 @@ def lloyd_step(X, middle, half, total, centers, sums):
         sums[j] = *own.sum(axis=1), own.shape[1]
 
 
-def lloyd(X, middle, half, total, max_iter, centers, sums):
-    for iteration in range(1, max_iter + 1):
-        lloyd_step(X, middle, half, total, centers, sums)
-        if (sums[:, -1] == 0).any():
-            return iteration, False
-        new = sums[:, :-1] / sums[:, -1:]
-        if (new == centers).all():
-            return iteration, True
-        centers[:] = new
-    return max_iter, False
-
-
 def kmeans_plusplus(X, uniform, centers):
     n = X.shape[1]
     k, trials = uniform.shape

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from habitat._check import integer
 from habitat.errors import ConfigError, InputError
 from habitat.kernels._jit import threads
-from habitat.kernels.kmeans import BLOCK, arrange, assign, kmeans_plusplus, lloyd
+from habitat.kernels.kmeans import BLOCK, arrange, assign, kmeans_plusplus, lloyd_step
 
 __all__ = ["Clustering", "KMeansOptions", "kmeans", "nearest"]
 
@@ -140,8 +140,8 @@ def kmeans(
     if init is None:
         best = _best_run(blocks, k, options, np.random.default_rng(random_state))
     else:
-        best = _Run(_check_init(init, k, columns.shape[0]))
-        best.advance(blocks, options.max_iter)
+        start = _Run(_check_init(init, k, columns.shape[0]))
+        best = _advance(blocks, start, options.max_iter)
     labels, distances = _assign(columns, best.centers)
     objective = float(distances.sum(dtype=np.float64))
     return Clustering(labels, best.centers, objective, best.n_iter, best.converged)
@@ -230,47 +230,44 @@ class _Blocks:
         return _Blocks(packed, middle, half, total)
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Run:
-    """One start and what became of it."""
+    """One start and how far it got."""
 
     centers: _F64
     n_iter: int = 0
     converged: bool = False
-    between: float = 0.0
+    between: float = 0.0  # sum over rows of squared distances of centers from the mean
 
-    def advance(self, blocks: _Blocks, max_iter: int) -> None:
-        """Iterate until nothing changes or `max_iter` iterations are done in all."""
-        if self.converged or self.n_iter >= max_iter:
-            return
-        k, d = self.centers.shape
-        sums = np.empty((k, d + 1))
-        while not self.converged and self.n_iter < max_iter:
-            done, self.converged = lloyd(
-                blocks.X,
-                blocks.middle,
-                blocks.half,
-                blocks.total,
-                max_iter - self.n_iter,
-                self.centers,
-                sums,
-            )
-            self.n_iter += done
-            if sums[:, d].min() == 0:
-                _relocate(blocks.X, self.centers, sums)
-                self.centers = sums[:, :d] / sums[:, d:]
-        middle = blocks.total[:d].sum(axis=1) / blocks.X.shape[1]
-        self.between = float(sums[:, d] @ ((self.centers - middle) ** 2).sum(axis=1))
+
+def _advance(blocks: _Blocks, run: _Run, max_iter: int) -> _Run:
+    """Iterate until nothing changes or `max_iter` iterations are done in all."""
+    if run.converged or run.n_iter >= max_iter:
+        return run
+    X, centers, n_iter, converged = blocks.X, run.centers, run.n_iter, False
+    d, n = X.shape
+    sums = np.empty((len(centers), d + 1))
+    while not converged and n_iter < max_iter:
+        lloyd_step(X, blocks.middle, blocks.half, blocks.total, centers, sums)
+        if sums[:, d].min() == 0:
+            _relocate(X, centers, sums)
+        old, centers = centers, sums[:, :d] / sums[:, d:]
+        converged = np.array_equal(old, centers)
+        n_iter += 1
+    mean = blocks.total[:d].sum(axis=1) / n
+    between = float(sums[:, d] @ ((centers - mean) ** 2).sum(axis=1))
+    return _Run(centers, n_iter, converged, between)
 
 
 def _relocate(X: npt.NDArray[Any], centers: _F64, sums: _F64) -> None:
     """Move the columns farthest from their centers into the empty clusters."""
     labels, distances = _assign(X, centers)
+    distinct = int((sums[:, -1] > 0).sum())  # if no column is off its center
     far = iter(np.argsort(-distances, kind="stable"))
     for j in np.flatnonzero(sums[:, -1] == 0):
-        column = next(c for c in far if sums[labels[c], -1] > 1)
-        if distances[column] == 0:
-            raise _too_few(int((sums[:, -1] > 0).sum()), len(centers))
+        column = next((c for c in far if sums[labels[c], -1] > 1), None)
+        if column is None or distances[column] == 0:
+            raise _too_few(distinct, len(centers))
         moved = np.append(X[:, column], 1.0)
         sums[labels[column]] -= moved
         sums[j] = moved
@@ -287,17 +284,14 @@ def _best_run(
         found = kmeans_plusplus(blocks.X, uniform, centers)
         if found < k:
             raise _too_few(found, k)
-        run = _Run(centers)
-        run.advance(blocks, min(_SHORT, options.max_iter))
-        return run
+        return _advance(blocks, _Run(centers), min(_SHORT, options.max_iter))
 
     def finish(run: _Run) -> _Run:
-        run.advance(blocks, options.max_iter)
-        return run
+        return _advance(blocks, run, options.max_iter)
 
     runs = _each(start, list(draws), blocks.X.size)
-    runs = sorted(runs, key=lambda run: -run.between)[:_FINAL]
-    return min(_each(finish, runs, blocks.X.size), key=lambda run: -run.between)
+    runs = sorted(runs, key=lambda run: -run.between)[:_FINAL]  # ties: the first start
+    return max(_each(finish, runs, blocks.X.size), key=lambda run: run.between)
 
 
 def _each(function: Callable[[_T], _R], items: Sequence[_T], size: int) -> list[_R]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from habitat.kernels._jit import jit
 
-__all__ = ["BLOCK", "arrange", "assign", "kmeans_plusplus", "lloyd", "lloyd_step"]
+__all__ = ["BLOCK", "arrange", "assign", "kmeans_plusplus", "lloyd_step"]
 
 BLOCK = 64
 _BINS = 1 << 14  # of the histogram that finds the slabs
@@ -219,7 +219,7 @@ def _filter(
     for j in range(k):
         rival = rivals[j]
         for i in range(m):
-            rival[i] = 1.0 if rival[i] >= 0.0 else 0.0
+            rival[i] = 0.0 if rival[i] < 0.0 else 1.0  # 1 for NaN of huge values too
             count[i] += rival[i]
 
 
@@ -236,8 +236,15 @@ def lloyd_step(
     d, n = X.shape
     k = centers.shape[0]
     blocks = total.shape[1]
-    c = centers.astype(X.dtype)
-    c64 = c.astype(np.float64)
+    everyone, candidates = np.empty(k, np.int64), np.empty(k, np.int64)
+    c, c64 = np.empty((k, d), X.dtype), np.empty((k, d))
+    for j in range(k):
+        everyone[j] = j
+        sums[j, d] = 0.0
+        for f in range(d):
+            sums[j, f] = 0.0
+            c[j, f] = centers[j, f]
+            c64[j, f] = c[j, f]
     slack = 16.0 * (d + 4.0) * np.finfo(X.dtype).eps
     work = np.empty(BLOCK, X.dtype)
     nearest = np.empty(BLOCK, X.dtype)
@@ -245,10 +252,7 @@ def lloyd_step(
     work64, nearest64, label64 = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
     count = np.empty(BLOCK)
     rivals = np.empty((k, BLOCK))
-    everyone = np.arange(k)
-    candidates = np.empty(k, np.int64)
     share = np.empty((k, d + 1))
-    sums[:] = 0.0
     for first in range(0, blocks, BLOCK):
         size = min(BLOCK, blocks - first)
         _filter(
@@ -302,7 +306,9 @@ def assign(
     """Find the nearest center of each column; the first of several."""
     n = X.shape[1]
     c = centers.astype(X.dtype)
-    everyone = np.arange(centers.shape[0])
+    everyone = np.empty(centers.shape[0], np.int64)
+    for j in range(everyone.size):
+        everyone[j] = j
     work = np.empty(BLOCK, X.dtype)
     label = np.empty(BLOCK, X.dtype)
     for start in range(0, n, BLOCK):
@@ -311,38 +317,6 @@ def assign(
         _search(X, start, m, c, everyone, work, nearest, label)
         for i in range(m):
             labels[start + i] = np.uint8(label[i])
-
-
-@jit
-def lloyd(
-    X: _Float,  # IN (d, n)
-    middle: _F64,  # IN as in lloyd_step
-    half: _F64,  # IN
-    total: _F64,  # IN
-    max_iter: int,
-    centers: _F64,  # IN/OUT (k, d)
-    sums: _F64,  # OUT (k, d + 1)
-) -> tuple[int, bool]:
-    """Iterate until no center changes or a cluster is empty.
-
-    Returns the iterations and whether the last one changed no center.
-    """
-    k, d = centers.shape
-    for iteration in range(max_iter):
-        lloyd_step(X, middle, half, total, centers, sums)
-        changed = False
-        for j in range(k):
-            if sums[j, d] == 0.0:
-                return iteration + 1, False
-        for j in range(k):
-            for f in range(d):
-                mean = sums[j, f] / sums[j, d]
-                if mean != centers[j, f]:
-                    changed = True
-                    centers[j, f] = mean
-        if not changed:
-            return iteration + 1, True
-    return max_iter, False
 
 
 @jit

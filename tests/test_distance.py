@@ -29,7 +29,7 @@ def test_equals_its_naive_twin(mask, spacing):
 
 
 def test_equals_scipy_on_a_doubled_lattice():
-    # The nearest point of a voxel's box to a voxel center lies on the half-voxel lattice
+    # The point of a voxel's box nearest to a voxel center is on the half-voxel lattice
     rng = np.random.default_rng(1)
     mask = ndimage.gaussian_filter(rng.normal(size=(12, 14, 16)), 2) > 0
     mask[[0, -1]] = mask[:, [0, -1]] = mask[:, :, [0, -1]] = False

@@ -19,6 +19,8 @@ __all__ = ["Clustering", "KMeansOptions", "kmeans", "nearest"]
 
 _SHORT = 15  # iterations of a start before it is compared with the others
 _FINAL = 3  # starts that then run to the end
+_SWAPS = 16  # places tried for a center of the best run, and as many again
+_PASSES = 5  # while that helps, at most so often
 _SERIAL = 10_000  # values below which threads cost more than they save
 _F64 = npt.NDArray[np.float64]
 _T = TypeVar("_T")
@@ -57,7 +59,8 @@ class KMeansOptions:
     Parameters
     ----------
     n_init : int, 1 to 1000
-        Starts. Each runs at most 15 iterations, the best three run to the end.
+        Starts. Each runs at most 15 iterations, the best three run to the end, and
+        the best of these is refined by moving one center at a time.
     max_iter : int, 1 to 1000000
         Iterations of a run.
 
@@ -120,12 +123,16 @@ def kmeans(
     Notes
     -----
     Starts are drawn by greedy k-means++ (Arthur & Vassilvitskii 2007) and iterated as
-    in Lloyd (IEEE Trans Inf Theory 1982;28:129) until no label changes. An empty
-    cluster gets the row farthest from its center. Rows that lie together in feature
-    space are assigned together where a test on their bounding box allows it (Kanungo
-    et al., IEEE TPAMI 2002;24:881), which changes no label. Sums run in the order of
-    the rows: sort them by `canonical_order` first, and the result cannot depend on
-    voxel order.
+    in Lloyd (IEEE Trans Inf Theory 1982;28:129) until no label changes. Centers of the
+    best run are then moved, one at a time, to rows drawn by squared distance and
+    iterated again, as long as that lowers the objective (random swap, Franti, J Big
+    Data 2018;5:13): it finds small distinct habitats that ten starts miss. An empty
+    cluster gets the row farthest from its center.
+
+    Rows that lie together in feature space are assigned together where a test on their
+    bounding box allows it (Kanungo et al., IEEE TPAMI 2002;24:881), which changes no
+    label. Sums run in the order of the rows: sort them by `canonical_order` first, and
+    the result cannot depend on voxel order.
 
     Examples
     --------
@@ -291,7 +298,30 @@ def _best_run(
 
     runs = _each(start, list(draws), blocks.X.size)
     runs = sorted(runs, key=lambda run: -run.between)[:_FINAL]  # ties: the first start
-    return max(_each(finish, runs, blocks.X.size), key=lambda run: run.between)
+    best = max(_each(finish, runs, blocks.X.size), key=lambda run: run.between)
+    for uniform in rng.random((_PASSES, max(_SWAPS, k))):
+        swapped = _swap(blocks, best, uniform, options.max_iter)
+        if swapped.between <= best.between * (1 + 1e-12):
+            break
+        best = finish(swapped)
+    return best
+
+
+def _swap(blocks: _Blocks, run: _Run, uniform: _F64, max_iter: int) -> _Run:
+    """Move one center at a time to a column drawn by squared distance: the best try."""
+    _, distances = _assign(blocks.X, run.centers)
+    weight = np.cumsum(distances, dtype=np.float64)
+    if weight[-1] == 0:
+        return run
+    columns = np.searchsorted(weight, uniform * weight[-1], "right")
+
+    def attempt(i: int) -> _Run:
+        centers = run.centers.copy()
+        centers[i % len(centers)] = blocks.X[:, columns[i]]
+        return _advance(blocks, _Run(centers), min(_SHORT, max_iter))
+
+    runs = _each(attempt, range(len(columns)), blocks.X.size)
+    return max(runs, key=lambda run: run.between)
 
 
 def _each(function: Callable[[_T], _R], items: Sequence[_T], size: int) -> list[_R]:

@@ -6,6 +6,7 @@ import difflib
 import sys
 import warnings
 from collections.abc import Iterable
+from numbers import Real
 from pathlib import Path
 from typing import SupportsIndex
 
@@ -47,7 +48,7 @@ def integer(name: str, value: object, low: int, high: int) -> int:
 
 def at_least(name: str, value: object, low: float) -> float:
     """Return `value` as float if it is a finite number >= low, else raise."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, Real) and not isinstance(value, bool):
         number = float(value)
         if low <= number < float("inf"):
             return number

@@ -225,7 +225,7 @@ def flip_notes(
             continue
         margin = np.ceil(10 / np.array(pet.geometry.spacing)).astype(int)
         box = grow(bounding_box(cover), margin.tolist(), cover.shape)
-        values = pet.array[box]
+        values = np.nan_to_num(pet.array[box])
         dice = _dice(cover[box], values >= 0.41 * values.max())
         if dice > 0.5:
             name = {"L": "x", "R": "x", "A": "y", "P": "y"}.get(letters[0], "z")
@@ -253,7 +253,7 @@ def modality_problems(
     for name in pets:
         problems += _pet_problems(name, images[name], inside[name])
     for name in cts:
-        swapped = any(images[p].array.min() < -200 for p in pets)
+        swapped = any(_lowest(images[p]) < -20 for p in pets)
         problems += _ct_problems(name, images[name], inside[name], swapped)
     return problems
 
@@ -265,7 +265,7 @@ def modality_notes(
     notes = []
     for name, image in images.items():
         if image.unit in SUV_UNITS:
-            low, top = float(image.array.min()), float(inside[name].max())
+            low, top = _lowest(image), float(inside[name].max())
             if low < -0.5:
                 count = int(np.count_nonzero(image.array < -0.5))
                 notes.append(f"{name}: {count} voxels below -0.5, lowest {low:.2f}")
@@ -274,14 +274,14 @@ def modality_notes(
                     f"{name}: maximum {top:.1f} inside the mask: counts or SUV x 100?"
                 )
                 notes.append(warn(text))
-        if image.unit == "HU" and image.array.min() >= -200:
+        if image.unit == "HU" and _lowest(image) >= -200:
             notes.append(f"{name}: 0 voxels below -200 HU: no air or lung in the image")
     return notes
 
 
 def _pet_problems(name: str, image: Image, inside: Values) -> list[HabitatError]:
     problems: list[HabitatError] = []
-    low = float(np.percentile(thin(image.array), 0.1))
+    low = float(np.percentile(_finite(thin(image.array)), 0.1))
     if low < -100:
         what = f"0.1st percentile is {low:.0f}: looks like HU, not SUV"
         problems.append(ModalityError(what, name, SWAPPED))
@@ -296,9 +296,9 @@ def _pet_problems(name: str, image: Image, inside: Values) -> list[HabitatError]
 def _ct_problems(
     name: str, image: Image, inside: Values, swapped: bool
 ) -> list[HabitatError]:
-    if image.array.min() < 0:
+    if _lowest(image) < 0:
         return []
-    border = np.concatenate([thin(image.array[:, i]).ravel() for i in (0, -1)])
+    border = _finite(np.concatenate([thin(image.array[:, i]).ravel() for i in (0, -1)]))
     empty = np.count_nonzero(border <= 50) > 0.5 * border.size
     if empty and np.median(inside) > 800:
         what = f"no voxel below 0, median inside the mask {np.median(inside):.0f}"
@@ -311,6 +311,16 @@ def _ct_problems(
 
 
 SWAPPED = "are PET and CT swapped? (habitat.Image(array, ..., unit=...) overrides this)"
+
+
+def _finite(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.asarray(array[np.isfinite(array)])
+
+
+def _lowest(image: Image) -> float:
+    """Smallest finite value of an image, infinity if it has none."""
+    low = float(np.fmin.reduce(image.array, axis=None))
+    return low if np.isfinite(low) else float(_finite(image.array).min(initial=np.inf))
 
 
 def thin(array: npt.NDArray[Any], most: int = 200_000) -> npt.NDArray[Any]:

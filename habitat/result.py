@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import io as _io
 import json
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import binary_fill_holes
 
 from habitat.errors import InputError
 from habitat.geometry import Box, Floats, Geometry, bounding_box
@@ -56,7 +58,8 @@ class HabitatResult:
     images : dict of str to Image
         Channels on `box`, float32, in natural units.
     centers : array of shape (k, channels)
-        Mean of each habitat, natural units.
+        Mean of each habitat's voxels in the fit (a rim left out is not in it), natural
+        units; NaN for an empty habitat.
     posterior : float32 array of shape (k, *box) or None
         Probability of each habitat, for methods that have one.
     uncertainty : float32 array of shape box or None
@@ -128,6 +131,9 @@ class HabitatResult:
     def depth_mm(self) -> Floats:
         """Distance of each voxel of `box` to the tumor surface, mm; 0 outside."""
         mask = self.labels[self.box] > 0
+        lost = np.any([np.isnan(i.array) for i in self.images.values()], axis=0)
+        if lost.any():  # voxels without a value are holes in the map, not in the tumor
+            mask |= binary_fill_holes(mask) & lost
         return depth(mask, self.geometry)
 
     @property
@@ -230,7 +236,7 @@ class HabitatResult:
         InputError
             If the folder holds other files or cannot be written.
         """
-        final = Path(folder)
+        final = Path(folder).absolute()
         _check_folder(final)
         part = final.with_name(f".part-{os.getpid()}-{final.name}")
         try:
@@ -283,7 +289,9 @@ class HabitatResult:
         arrays |= {name: array for name, array in maps.items() if array is not None}
         np.savez_compressed(folder / _FILES[1], allow_pickle=False, **arrays)
         self.table.to_csv(folder / "habitats.csv", index=False)
-        text = json.dumps(self._to_json(folder), indent=1, allow_nan=False)
+        data = self._to_json(folder)
+        data["sha256"] = _hash_json(data)
+        text = json.dumps(data, indent=1, allow_nan=False)
         (folder / "result.json").write_text(text, encoding="utf-8")
 
     def _to_json(self, folder: Path) -> dict[str, Any]:
@@ -366,8 +374,20 @@ def _swap(part: Path, final: Path) -> None:
     old = part.with_name(f".old-{part.name}")
     if final.exists():
         final.rename(old)
-    part.rename(final)
+    try:
+        part.rename(final)
+    except OSError:
+        if old.exists():
+            old.rename(final)
+        raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _hash_json(data: Mapping[str, Any]) -> str:
+    """Sha256 of everything else in result.json."""
+    rest = {name: value for name, value in data.items() if name != "sha256"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _load(cls: type[HabitatResult], folder: Path) -> HabitatResult:
@@ -375,33 +395,43 @@ def _load(cls: type[HabitatResult], folder: Path) -> HabitatResult:
 
     try:
         data = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        form = data["format"]
+        form, sha256 = data["format"], data["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"is not a saved result ({error})", str(folder)) from error
     if form != FORMAT:
-        what, fix = (
-            f"has format {form!r}, this version reads {FORMAT!r}",
-            "update habitat",
-        )
-        raise InputError(what, str(folder), fix)
-    for name, sha256 in data["files"].items():
-        if not (folder / name).is_file() or file_hash(folder / name) != sha256:
-            what, fix = (
-                "is missing or was changed after saving",
-                "save the result again",
-            )
-            raise InputError(what, str(folder / name), fix)
+        what = f"has format {form!r}, this version reads {FORMAT!r}"
+        raise InputError(what, str(folder), "update habitat")
+    changed = [
+        name
+        for name in _FILES
+        if not (folder / name).is_file()
+        or file_hash(folder / name) != data["files"].get(name)
+    ]
+    if _hash_json(data) != sha256:
+        changed.append("result.json")
+    if changed:
+        what = f"{', '.join(changed)}: missing or changed after saving"
+        raise InputError(what, str(folder), "segment and save again")
+    return _from_json(cls, data, read_file(folder / _FILES[0]).array, folder)
+
+
+def _from_json(
+    cls: type[HabitatResult],
+    data: Mapping[str, Any],
+    labels: npt.NDArray[np.uint8],
+    folder: Path,
+) -> HabitatResult:
     geometry = _geometry_from(data["geometry"])
     z, y, x = (slice(*ends) for ends in data["box"])
+    crop = geometry.crop((z, y, x))
     with np.load(folder / _FILES[1], allow_pickle=False) as arrays:
-        crop = geometry.crop((z, y, x))
         images = {
             c["name"]: Image(arrays[f"channel_{i}"], crop, unit=c["unit"])
             for i, c in enumerate(data["channels"])
         }
         maps = {m: arrays.get(m) for m in ("posterior", "uncertainty")}
     return cls(
-        labels=read_file(folder / _FILES[0]).array.copy(),
+        labels=labels.copy(),
         geometry=geometry,
         box=(z, y, x),
         images=images,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+import operator
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
 
 
 MIN_VOXELS = 20
+_RESERVED = ("coarsest", "mask")  # names of grids
 BLUR_SHARE = 0.8
 
 
@@ -187,7 +191,19 @@ def segment_channels(
     if not isinstance(channels, Mapping) or not channels:
         what = f"must be a mapping of channel name to image, got {channels!r:.60}"
         raise ConfigError(what, "`channels`")
-    inputs = load_inputs(channels, mask, label, {c: c for c in channels if c in UNITS})
+    reserved = [c for c in channels if not isinstance(c, str) or c in _RESERVED]
+    if reserved:
+        what = f"names must be texts other than {', '.join(_RESERVED)}, got {reserved}"
+        raise ConfigError(what, "`channels`")
+    known = {c: c for c in channels if c in UNITS}
+    inputs = load_inputs(channels, mask, label, known)
+    raise_all(
+        [
+            ModalityError(f"must be in {c}, has unit {inputs.images[c].unit!r}", c)
+            for c in known
+            if inputs.images[c].unit != c
+        ]
+    )
     settings = _settings(k, method, scaling, grid, label, rim_mm, random_state)
     return _segment(inputs, {c: c for c in channels}, settings)
 
@@ -210,11 +226,23 @@ def _settings(
         integer("k", k, 2, 20),
         method,
         scaling,
-        grid,
-        label,
+        _grid_choice(grid),
+        label if label is None or isinstance(label, str) else operator.index(label),
         at_least("rim_mm", rim_mm, 0.0),
         integer("random_state", seed, 0, 2**32 - 1),
     )
+
+
+def _grid_choice(grid: Any) -> GridChoice:
+    """Return a name, one number or three numbers, as plain Python values."""
+    sizes = grid if isinstance(grid, (tuple, list, np.ndarray)) else (grid,)
+    if isinstance(grid, str):
+        return grid
+    numbers = [s for s in sizes if isinstance(s, Real) and not isinstance(s, bool)]
+    if len(numbers) == len(sizes) and len(sizes) in (1, 3):
+        plain = tuple(at_least("grid", s, 0.0) for s in numbers)
+        return plain if len(plain) == 3 else plain[0]
+    raise ConfigError(f"must be a name, mm or (z, y, x) mm, got {grid!r}", "`grid`")
 
 
 def _unit_problems(inputs: Inputs) -> list[HabitatError]:
@@ -243,6 +271,7 @@ def _segment(
     fitted = deep[keep] > settings.rim_mm
     raise_all(_too_few(int(fitted.sum()), settings))
     units = [i.unit for i in on.images.values()]
+    _check_contrast(X[fitted], inside, settings)
     fit = _cluster(X, fitted, units, settings)
     labels = np.zeros(keep.shape, dtype=np.uint8)
     labels[keep] = fit.labels + 1
@@ -331,6 +360,13 @@ def _too_few(n: int, settings: _Settings) -> list[HabitatError]:
 # --- clustering -----------------------------------------------------------------------
 
 
+def _check_contrast(X: Floats, channels: Iterable[str], settings: _Settings) -> None:
+    what = f"no contrast inside a rim of {settings.rim_mm:g} mm: 1 distinct value"
+    flat = X.min(axis=0) == X.max(axis=0)
+    names = [c for c, one in zip(channels, flat, strict=True) if one]
+    raise_all([InputError(what, c, "use a thinner rim") for c in names])
+
+
 @dataclass(frozen=True, eq=False)
 class _Fit:
     labels: npt.NDArray[Any]  # (n,) 0..k-1 in habitat order
@@ -365,7 +401,7 @@ def _cluster(
     if rest.size:
         labels[rest] = rank[nearest(transform(X[rest]), found.centers)]
     notes = [] if found.converged else [warn(_UNCONVERGED)]
-    if rest.size:
+    if settings.rim_mm:
         notes.append(f"{rest.size} rim voxels were left out of the fit, then assigned")
     quality: dict[str, Any] = {
         name: value if math.isfinite(value) else None
@@ -415,7 +451,7 @@ def _params(inputs: Inputs, on: OnGrid, settings: _Settings) -> dict[str, Any]:
     }
     modules = ("numpy", "scipy", "numba", "SimpleITK", "pydicom")
     loaded = {m: sys.modules[m].__version__ for m in modules if m in sys.modules}
-    return {
+    params = {
         "arguments": arguments,
         "spacing_mm": on.geometry.spacing,
         "channels": on.done,
@@ -432,6 +468,8 @@ def _params(inputs: Inputs, on: OnGrid, settings: _Settings) -> dict[str, Any]:
             **loaded,
         },
     }
+    plain: dict[str, Any] = json.loads(json.dumps(params))  # lists, no tuples
+    return plain
 
 
 def _resolved(method: str | Method) -> Any:

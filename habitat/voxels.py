@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from habitat._check import one_of, warn
-from habitat.errors import ConfigError, HabitatError, InputError, MaskError
+from habitat.errors import HabitatError, InputError, MaskError
 from habitat.geometry import Box, Floats, Geometry, bounding_box, grow
 from habitat.image import Image
 from habitat.io._grids import (
@@ -21,6 +23,7 @@ from habitat.io._grids import (
     needed,
     sample,
 )
+from habitat.io._memory import check_memory
 
 Transform: TypeAlias = Callable[[Floats], Floats]
 Fit: TypeAlias = Callable[[Floats, Sequence["str | None"]], Transform]
@@ -62,16 +65,15 @@ def bring_together(
     geometry, notes = _choose_grid(grid, channels, mask)
     box, tumor = _tumor_on(mask, geometry)
     crop = geometry.crop(box)
+    notes += _lost_parts(mask, crop, tumor)
     images, done, hashes = {}, {}, {}
-    valid = np.ones(tumor.shape, dtype=bool)
     for name, image in channels.items():
         how = default_interpolation(image.unit)
         part, clipped = clip_hu(needed(image, crop, how))
         sampled = sample(part, crop, how)
         array = np.array(sampled.array, dtype=np.float32)
-        if sampled.valid is not None:
-            array[~sampled.valid] = np.nan
-            valid &= sampled.valid
+        if sampled.inside is not None:
+            array[~sampled.inside] = np.nan
         images[name] = Image(array, crop, unit=image.unit)
         notes += [f"{name}: {text}" for text in clipped]
         done[name] = {
@@ -82,6 +84,7 @@ def bring_together(
             "rounded": image.unit == "HU" and sampled.interpolation != "none",
         }
         hashes[name] = _hash(part.array)
+    valid = np.all([np.isfinite(i.array) for i in images.values()], axis=0)
     hashes["mask"] = _hash(mask.array[bounding_box(mask.array)])
     return OnGrid(geometry, box, tumor, images, valid, done, hashes, notes)
 
@@ -95,10 +98,8 @@ def _choose_grid(
     if isinstance(grid, str):
         grids |= {"coarsest": coarsest, "mask": mask.geometry}
         chosen = grids[one_of("grid", grid, grids)]
-    elif isinstance(grid, (int, float)) or len(grid) == 3:
-        chosen = as_geometry(grid, coarsest)
     else:
-        raise ConfigError(f"must be a name, mm or (z, y, x) mm, got {grid!r}", "`grid`")
+        chosen = as_geometry(grid, coarsest)
     finer = coarsest.voxel_ml / chosen.voxel_ml
     if finer <= FINEST:
         return chosen, []
@@ -112,7 +113,9 @@ def _tumor_on(mask: Image, geometry: Geometry) -> tuple[Box, npt.NDArray[np.bool
     region = geometry.box_around(around, MARGIN_MM + max(geometry.spacing))
     if region is None:
         raise MaskError("does not lie on the grid that was chosen", "mask")
-    tumor = coverage(mask, geometry.crop(region)) >= 0.5 - 1e-9
+    crop = geometry.crop(region)
+    check_memory(math.prod(geometry.shape) + 100 * math.prod(crop.shape), "`grid`")
+    tumor = coverage(mask, crop) >= 0.5 - 1e-9
     if not tumor.any():
         what = "covers no voxel of the grid by half: the tumor is smaller than a voxel"
         raise MaskError(what, "mask", "choose a finer grid, such as grid='mask'")
@@ -123,6 +126,33 @@ def _tumor_on(mask: Image, geometry: Geometry) -> tuple[Box, npt.NDArray[np.bool
         for r, i in zip(region, inner, strict=True)
     )
     return (z, y, x), tumor[inner]
+
+
+def _lost_parts(mask: Image, crop: Geometry, tumor: npt.NDArray[np.bool_]) -> list[str]:
+    """What a coarser grid did to the mask: parts without a voxel, change of volume."""
+    before = np.count_nonzero(mask.array) * mask.geometry.voxel_ml
+    after = np.count_nonzero(tumor) * crop.voxel_ml
+    notes = []
+    if abs(after / before - 1) > 0.1:
+        text = f"the tumor has {before:.3g} ml in its mask, {after:.3g} ml on the grid"
+        notes.append(warn(text))
+    box = bounding_box(mask.array)
+    parts, count = ndimage.label(mask.array[box], np.ones((3, 3, 3)))
+    if count < 2:
+        return notes
+    voxels = np.argwhere(parts)
+    number = parts[tuple(voxels.T)]
+    points = mask.geometry.crop(box).world(voxels)
+    index = np.rint(crop.index(points)).astype(int)
+    index = np.clip(index, 0, np.array(tumor.shape) - 1)
+    kept = np.bincount(number, weights=tumor[tuple(index.T)])[1:] > 0
+    if not kept.all():
+        ml = np.bincount(number)[1:][~kept].sum() * mask.geometry.voxel_ml
+        text = (
+            f"{(~kept).sum()} of {count} parts of the mask ({ml:.2g} ml) have no voxel"
+        )
+        notes.append(warn(f"{text} on the grid and are left out"))
+    return notes
 
 
 def clip_hu(image: Image) -> tuple[Image, list[str]]:

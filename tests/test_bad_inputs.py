@@ -320,3 +320,93 @@ def test_a_tumor_smaller_than_a_voxel_of_the_grid():
     pet, ct, mask = scene()
     with pytest.raises(MaskError, match="covers no voxel of the grid by half"):
         segment(pet, ct, mask, grid=200.0)
+
+
+# --- traps that a review found --------------------------------------------------------
+
+
+def test_a_nan_does_not_hide_that_pet_and_ct_are_swapped():
+    pet, ct, mask = scene()
+    with pytest.raises(HabitatError, match="are PET and CT swapped"):
+        segment(changed(ct, (0, 0, 0), np.nan), changed(pet, (0, 0, 0), np.nan), mask)
+
+
+def test_a_ct_cropped_to_soft_tissue_given_as_pet():
+    pet, ct, mask = scene()
+    soft = changed(ct, ..., np.maximum(ct.array, -90) / 3)  # fat is the lowest
+    with pytest.raises(ModalityError, match="no voxel is below 0: not HU"):
+        segment(soft, pet, mask)
+
+
+def test_units_that_contradict_channel_names():
+    pet, ct, mask = scene(unit=True)
+    with pytest.raises(ModalityError, match="2 problems"):
+        habitat.segment_channels({"SUVbw": ct, "HU": pet}, mask, k=2)
+
+
+@pytest.mark.parametrize("name", ["mask", "coarsest", 3])
+def test_reserved_channel_names(name):
+    pet, _, mask = scene()
+    with pytest.raises(ConfigError, match="`channels`: names must be texts other than"):
+        habitat.segment_channels({name: pet}, mask, k=2)
+
+
+def test_small_parts_lost_on_a_coarse_grid_are_counted():
+    fine = Geometry.from_spacing((60, 80, 80), (0.5, 0.5, 0.5))
+    mask = ball(9.0, (30, 40, 40), fine)
+    mask[2:5, 2:5, 2:5] = mask[50:53, 70:73, 70:73] = True
+    rng = np.random.default_rng(0)
+    coarse = Geometry.from_spacing((15, 20, 20), (2, 2, 2), (0.75, 0.75, 0.75))
+    pet = Image(rng.gamma(4, 1, coarse.shape), coarse, unit="SUVbw")
+    ct = Image(np.rint(rng.normal(0, 300, coarse.shape)), coarse, unit="HU")
+    with pytest.warns(HabitatWarning, match="2 of 3 parts of the mask"):
+        segment(pet, ct, Image(mask.astype(np.uint8), fine))
+
+
+def test_no_contrast_inside_the_rim():
+    pet, ct, mask = scene(unit=True)
+    inner = ball(10)
+    with pytest.raises(InputError, match="HU: no contrast inside a rim of 8 mm"):
+        habitat.segment_channels(
+            {"SUVbw": pet, "HU": changed(ct, inner, 40)}, mask, k=2, rim_mm=8
+        )
+
+
+def test_a_rim_thinner_than_a_voxel_says_that_nothing_was_left_out():
+    result = segment(*scene(), rim_mm=0.5)
+    assert any(n.startswith("0 rim voxels were left out") for n in result.notes)
+
+
+def test_a_voxel_without_a_value_is_no_surface():
+    pet, ct, mask = scene()
+    clean = segment(pet, ct, mask).table.rim_fraction
+    with pytest.warns(HabitatWarning, match="1 of "):
+        holed = segment(pet, changed(ct, (12, 16, 14), np.nan), mask).table.rim_fraction
+    np.testing.assert_allclose(holed, clean, atol=0.002)
+
+
+def test_numpy_numbers_are_taken_as_numbers(tmp_path):
+    pet, ct, mask = scene()
+    result = segment(
+        pet,
+        ct,
+        mask,
+        k=np.int64(2),
+        label=np.int64(1),
+        grid=np.array([3.0, 2.5, 2.5]),
+        rim_mm=np.float32(1),
+    )
+    folder = result.save(tmp_path / "out")
+    assert habitat.HabitatResult.load(folder).params == result.params
+    assert segment(pet, ct, mask, grid=np.int64(3)).geometry.spacing == (3.0, 3.0, 3.0)
+
+
+def test_a_grid_too_fine_for_memory():
+    with pytest.raises(InputError, match="`grid`: needs .* GB of memory"):
+        segment(*scene(), grid=0.01)
+
+
+@pytest.mark.parametrize("grid", [None, True, ("a", "b", "c"), 0, (1, 2)])
+def test_grids_that_are_none(grid):
+    with pytest.raises(HabitatError):
+        segment(*scene(), grid=grid)

@@ -166,7 +166,7 @@ def test_sheared_and_nan_affine(tmp_path):
     path = tmp_path / "a.nii"
     sitk.WriteImage(to_simpleitk(example()), str(path))
     change(path, 252, "<h", 0)  # no quaternion: the rows decide
-    change(path, 280, "<12f", -1, 0.5, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0)
+    change(path, 280, "<12f", -1.5, 1, 0, 0, 0, -(3**0.5), 0, 0, 0, 0, 3, 0)
     with pytest.raises(GeometryError, match=r"a\.nii.*sheared.*resample"):
         habitat.read(path)
     change(path, 280, "<f", float("nan"))
@@ -202,3 +202,68 @@ def test_writing_leaves_no_partial_file(tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         write_file(example(), tmp_path / "a.unknown")
     assert [p.name for p in tmp_path.iterdir()] == ["a.nii.gz"]
+
+
+def test_large_slopes_do_not_wrap_around(tmp_path):
+    path = tmp_path / "a.nii"
+    sitk.WriteImage(to_simpleitk(example()), str(path))
+    for slope, intercept in [(1e5, 0), (1e10, 0), (1, 3e9), (100000, -7)]:
+        change(path, 112, "<2f", slope, intercept)
+        truth = example().array.astype(float) * np.float32(slope)
+        truth += float(np.float32(intercept))
+        np.testing.assert_allclose(habitat.read(path).array, truth, rtol=1e-6)
+
+
+def test_unsigned_values_do_not_wrap_around(tmp_path):
+    path = tmp_path / "a.nii"
+    sitk.WriteImage(to_simpleitk(example(np.uint32)), str(path))
+    change(path, 112, "<2f", 1.0, -1024.0)
+    truth = example().array.astype(int) - 1024
+    np.testing.assert_array_equal(habitat.read(path).array, truth)
+
+
+def test_spacings_that_contradict_each_other_are_refused(tmp_path):
+    path = tmp_path / "a.nii"
+    sitk.WriteImage(to_simpleitk(example()), str(path))
+    change(path, 252, "<h", 0)
+    change(path, 76, "<4f", 1, 4, 4, 4)
+    with pytest.raises(GeometryError, match=r"pixdim \(4.* and sform \(1\.5"):
+        habitat.read(path)
+
+
+def test_a_header_without_orientation_is_said(tmp_path):
+    path = tmp_path / "a.nii"
+    sitk.WriteImage(to_simpleitk(example()), str(path))
+    change(path, 252, "<2h", 0, 0)
+    with pytest.warns(HabitatWarning, match="no orientation: check the sides"):
+        assert habitat.read(path).notes
+
+
+@pytest.mark.parametrize("offset", [float("nan"), float("inf"), -1.0])
+def test_odd_voxel_offsets_are_refused(tmp_path, offset):
+    path = tmp_path / "a.nii"
+    sitk.WriteImage(to_simpleitk(example()), str(path))
+    change(path, 108, "<f", offset)
+    with pytest.raises(InputError, match="voxels start at byte"):
+        habitat.read(path)
+
+
+def test_other_nifti_kinds_say_what_to_do(tmp_path):
+    path = tmp_path / "a.nii"
+    path.write_bytes(struct.pack("<i", 540) + bytes(400))
+    with pytest.raises(InputError, match="is NIfTI-2; convert it"):
+        habitat.read(path)
+    sitk.WriteImage(to_simpleitk(example()), str(path))
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(InputError, match=r"gzip-compressed; rename it to \.nii\.gz"):
+        habitat.read(path)
+
+
+def test_the_hash_of_a_detached_header_covers_its_voxels(tmp_path):
+    hashes = set()
+    for add in (0, 1):
+        image = example()
+        path = tmp_path / "a.mhd"
+        sitk.WriteImage(to_simpleitk(image.replace(image.array + add)), str(path))
+        hashes.add(habitat.read(path).source["sha256"])
+    assert len(hashes) == 2

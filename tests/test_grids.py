@@ -112,13 +112,30 @@ def test_cropping_first_changes_nothing(seed, interpolation):
     np.testing.assert_allclose(crop, full, atol=1e-5)
 
 
-def test_nan_makes_only_its_neighborhood_invalid():
+def test_nan_makes_only_its_neighborhood_nan():
     values = smooth(COARSE)
     values[6, 5, 4] = np.nan
-    out = sample(Image(values, COARSE), COARSE.resampled((2, 2, 2)), "cubic")
-    assert out.valid is not None
-    assert 0 < (~out.valid).sum() < 200
-    assert np.isfinite(out.array).all()
+    out = resample(Image(values, COARSE), COARSE.resampled((2, 2, 2)))
+    assert 0 < np.isnan(out.array).sum() < 200
+    clean = resample(Image(smooth(COARSE), COARSE), COARSE.resampled((2, 2, 2)))
+    good = np.isfinite(out.array)
+    assert np.abs(out.array - clean.array)[good].max() < 0.05
+    nothing = resample(Image(np.full(COARSE.shape, np.nan), COARSE), 2.0)
+    assert np.isnan(nothing.array).all()
+
+
+def test_one_nan_of_a_fine_image_weighs_little_in_a_coarse_one():
+    fine = Geometry.from_spacing((30, 60, 60), (3, 1, 1))
+    values = np.ones(fine.shape)
+    values[15, 30, 30] = np.nan
+    out = resample(Image(values, fine), (3, 5, 5))
+    assert np.isnan(out.array).sum() <= 1
+    np.testing.assert_allclose(out.array[np.isfinite(out.array)], 1)
+
+
+def test_an_empty_mask_stays_empty():
+    mask = Image(np.zeros(COARSE.shape, bool), COARSE)
+    assert not resample(mask, 3.0).array.any()
 
 
 def test_points_outside_the_field_of_view_are_not_valid():

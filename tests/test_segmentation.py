@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -273,7 +274,7 @@ def test_save_and_load_give_an_equal_result(tmp_path, result):
     assert back.table.equals(result.table)
     assert back.names == result.names
     assert back.notes == result.notes
-    assert json.dumps(back.params) == json.dumps(result.params)
+    assert back.params == result.params
     assert dict(back.quality) == dict(result.quality)
     for name, image in result.images.items():
         np.testing.assert_array_equal(back.images[name].array, image.array)
@@ -286,7 +287,12 @@ def test_save_and_load_give_an_equal_result(tmp_path, result):
 def test_a_changed_or_foreign_folder_is_not_loaded(tmp_path, result):
     folder = result.save(tmp_path / "out")
     (folder / "images.npz").write_bytes(b"nonsense")
-    with pytest.raises(InputError, match=r"images\.npz: is missing or was changed"):
+    with pytest.raises(InputError, match=r"images\.npz: missing or changed"):
+        HabitatResult.load(folder)
+    folder = result.save(folder)
+    text = (folder / "result.json").read_text()
+    (folder / "result.json").write_text(text.replace('"k": 4', '"k": 5'))
+    with pytest.raises(InputError, match=r"result\.json: missing or changed"):
         HabitatResult.load(folder)
     with pytest.raises(InputError, match="is not a saved result"):
         HabitatResult.load(tmp_path)
@@ -310,6 +316,22 @@ def test_a_failed_save_leaves_nothing(tmp_path, result, monkeypatch):
     with pytest.raises(InputError, match="No space left"):
         result.save(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_second_save_keeps_the_first(tmp_path, result, monkeypatch):
+    folder = result.save(tmp_path / "out")
+    rename = Path.rename
+
+    def broken(self, target):
+        if self.name.startswith(".part-"):
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", broken)
+    with pytest.raises(InputError, match="No space left"):
+        result.save(folder)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert HabitatResult.load(folder).names == result.names
 
 
 def test_results_are_read_only(result):

@@ -21,11 +21,8 @@ from habitat.geometry import Geometry
 from habitat.image import Image
 from habitat.io._memory import check_memory
 
-# NIfTI-1 and NIfTI-2 headers: where dim, datatype, pixdim, vox_offset, scl and srow are
-_NIFTI = {
-    348: ("8h", 40, "h", 70, "8f", 76, "f", 108, "2f", 112, "12f", 280),
-    540: ("8q", 16, "h", 12, "8d", 104, "q", 168, "2d", 176, "12d", 400),
-}
+# NIfTI-1 header: dim, datatype, pixdim, vox_offset and scl, qform and sform code, srow
+_NIFTI = (("8h", 40), ("h", 70), ("8f", 76), ("3f", 108), ("2h", 252), ("12f", 280))
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2"}
 _DTYPES |= {768: "u4", 1024: "i8", 1280: "u8"}
 _KINDS = {32: "complex", 128: "RGB", 1792: "complex", 2304: "RGBA"}
@@ -127,6 +124,7 @@ class _Header:
     offset: int
     slope: float
     intercept: float
+    oriented: bool
 
     @property
     def n_bytes(self) -> int:
@@ -136,7 +134,9 @@ class _Header:
 def _read_nifti(path: Path, head: bytes) -> Image:
     where = str(path)
     zipped = head[:2] == b"\x1f\x8b"
-    header = _parse_nifti(_first_bytes(path, 540, zipped), head, where)
+    if zipped and not path.name.lower().endswith(".gz"):
+        raise InputError("is gzip-compressed", where, "rename it to .nii.gz")
+    header = _parse_nifti(_first_bytes(path, 348, zipped), head, where)
     check_memory(2 * header.n_bytes, where)
     data = path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
@@ -146,31 +146,43 @@ def _read_nifti(path: Path, head: bytes) -> Image:
     array = np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset)
     array = _rescale(array, header).reshape(header.shape)
     source = {"path": where, "sha256": sha256}
+    geometry = _nifti_geometry(path)
+    return Image(array, geometry, source=source, notes=_nifti_notes(header, where))
+
+
+def _nifti_notes(header: _Header, where: str) -> list[str]:
     notes = [_flat(where)] if header.shape[0] == 1 else []
-    return Image(array, _nifti_geometry(path), source=source, notes=notes)
+    if not header.oriented:
+        notes.append(warn(f"{where}: the header has no orientation: check the sides"))
+    return notes
 
 
 def _parse_nifti(raw: bytes, head: bytes, where: str) -> _Header:
-    for order in "<>":
-        layout = _NIFTI.get(struct.unpack(order + "i", raw[:4].ljust(4))[0])
-        if layout is not None and len(raw) >= 348:
-            break
-    else:
+    sizes_of = {o: struct.unpack(o + "i", raw[:4].ljust(4))[0] for o in "<>"}
+    order = next((o for o, size in sizes_of.items() if size == 348), None)
+    if order is None or len(raw) < 348:
+        if 540 in sizes_of.values():
+            raise InputError("is NIfTI-2", where, "convert it to NIfTI-1")
         what = f"not a NIfTI (first bytes {_show(head)})"
         raise InputError(what, where, "download or export it again")
-    fields = zip(layout[::2], layout[1::2], strict=True)
-    dim, (code,), pixdim, (offset,), (slope, intercept), rows = (
-        struct.unpack_from(order + str(fmt), raw, int(at)) for fmt, at in fields
-    )
+    fields = (struct.unpack_from(order + form, raw, at) for form, at in _NIFTI)
+    dim, (code,), pixdim, (offset, slope, intercept), (qform, sform), rows = fields
     _check_pixels(dim, code, where)
-    _check_scale(pixdim[1 : 1 + min(dim[0], 3)], rows, where)
-    sizes = [*dim[1 : 1 + min(dim[0], 3)], 1, 1][:3]
+    ndim = min(dim[0], 3)
+    _check_scale(pixdim[1 : 1 + ndim], rows, sform > 0 and qform == 0, where)
+    if not 0 <= offset < 2**31:
+        raise InputError(f"voxels start at byte {offset}", where, "export it again")
     if slope == 0 or not math.isfinite(slope):  # "no scaling" by the NIfTI standard
         slope, intercept = 1.0, 0.0
-    dtype = np.dtype(order + _DTYPES[code])
-    offset = max(offset, 352)  # some writers leave it 0
-    shape = (sizes[2], sizes[1], sizes[0])
-    return _Header(shape, dtype, int(offset), float(slope), float(intercept))
+    x, y, z = [*dim[1 : 1 + ndim], 1, 1][:3]
+    return _Header(
+        shape=(z, y, x),
+        dtype=np.dtype(order + _DTYPES[code]),
+        offset=max(int(offset), 352),  # some writers leave it 0
+        slope=float(slope),
+        intercept=float(intercept),
+        oriented=qform > 0 or sform > 0,
+    )
 
 
 def _check_pixels(dim: tuple[int, ...], code: int, where: str) -> None:
@@ -185,15 +197,20 @@ def _check_pixels(dim: tuple[int, ...], code: int, where: str) -> None:
 
 
 def _check_scale(
-    pixdim: tuple[float, ...], rows: tuple[float, ...], where: str
+    pixdim: tuple[float, ...], rows: tuple[float, ...], by_rows: bool, where: str
 ) -> None:
+    """Refuse spacings that are no spacings or contradict the affine in use."""
     if not all(math.isfinite(p) and p > 0 for p in pixdim):
         what = f"spacing must be positive, got {pixdim} mm (x, y, z)"
         raise GeometryError(what, where, "export it again")
     if not all(map(math.isfinite, rows)):
-        raise GeometryError(
-            "affine has NaN or infinite entries", where, "export it again"
-        )
+        what = "affine has NaN or infinite entries"
+        raise GeometryError(what, where, "export it again")
+    columns = np.linalg.norm(np.reshape(rows, (3, 4)), axis=0)[: len(pixdim)]
+    if by_rows and not np.allclose(columns, pixdim, rtol=1e-3):
+        what = f"pixdim {pixdim} and sform {tuple(columns.round(4).tolist())} mm differ"
+        fix = "one is wrong: find out which, and write the file again"
+        raise GeometryError(f"spacings disagree: {what} (x, y, z)", where, fix)
 
 
 def _inflate(raw: bytes, need: int, where: str) -> bytes:
@@ -223,7 +240,9 @@ def _rescale(array: npt.NDArray[Any], header: _Header) -> npt.NDArray[Any]:
     if slope == 1 and intercept == 0:
         return native
     if native.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
-        return native.astype(np.int32) * int(slope) + int(intercept)
+        a, b = int(slope), int(intercept)
+        if max(abs(int(v) * a + b) for v in (native.min(), native.max())) < 2**31:
+            return (native.astype(np.int64) * a + b).astype(np.int32)
     return (native.astype(np.float64) * slope + intercept).astype(np.float32)
 
 
@@ -251,7 +270,10 @@ def _read_itk(path: Path) -> Image:
     except RuntimeError as error:
         what = f"cannot be read: {_last_line(error)}"
         raise InputError(what, str(path), "copy or export it again") from error
-    source = {"path": str(path), "sha256": file_hash(path)}
+    digest = hashlib.sha256(path.read_bytes())
+    if path.suffix.lower() in (".mhd", ".nhdr"):  # the voxels are in another file
+        digest.update(np.ascontiguousarray(image.array).data)
+    source = {"path": str(path), "sha256": digest.hexdigest()}
     return Image(image.array, image.geometry, source=source, notes=image.notes)
 
 

@@ -18,6 +18,7 @@ from habitat.image import Image
 
 Grid: TypeAlias = "Geometry | Image | float | Sequence[float]"
 ORDERS = {"nearest": 0, "linear": 1, "cubic": 3}
+_MISSING = 0.05  # share of bad source voxels that makes a new voxel NaN
 _UNSMOOTHED = (0.0, 0.0, 0.0)
 _SPLINE_REACH = 12  # voxels after which a cubic B-spline prefilter has died out (1e-7)
 
@@ -27,7 +28,8 @@ def resample(image: Image, grid: Grid, *, interpolation: str | None = None) -> I
 
     Where the new voxels are larger the image is smoothed first by a Gaussian of
     ``max(0, (ratio - 1) / 2)`` old voxels (standard deviation, per axis), so that noise
-    does not alias. Points outside the image take the nearest value.
+    does not alias. Points outside the image take the nearest value. Points to which NaN
+    or infinite voxels contribute more than 5 % are NaN.
 
     Parameters
     ----------
@@ -94,8 +96,8 @@ def default_interpolation(unit: str | None) -> str:
 class Sampled:
     """Values of an image on another grid, and what was done to get them."""
 
-    array: npt.NDArray[Any]
-    valid: npt.NDArray[np.bool_] | None  # None: every voxel is
+    array: npt.NDArray[Any]  # NaN where NaN or infinite voxels weigh more than 5 %
+    inside: npt.NDArray[np.bool_] | None  # the field of view; None: all of the grid
     interpolation: str  # "none" where the grids are one
     smoothing_mm: tuple[float, float, float]  # sd along the source's (z, y, x)
 
@@ -103,34 +105,34 @@ class Sampled:
 def sample(image: Image, target: Geometry, interpolation: str) -> Sampled:
     """Values of `image` at the voxel centers of `target`.
 
-    Voxels outside the field of view, or touched by a NaN or infinite source voxel, are
-    not valid. Only the part of the image that `target` needs is worked on.
+    Only the part of the image that `target` needs is worked on. NaN and infinite voxels
+    take their nearest good neighbor's value; where they weigh more than 5 % of a new
+    voxel, that is NaN.
     """
     image = needed(image, target, interpolation)
     if image.geometry.same_as(target):
-        valid = np.isfinite(image.array) if image.array.dtype.kind == "f" else None
-        keep = None if valid is None or valid.all() else valid
-        return Sampled(image.array, keep, "none", _UNSMOOTHED)
+        return Sampled(image.array, None, "none", _UNSMOOTHED)
     order = ORDERS[interpolation]
     matrix = _index_map(image.geometry, target)
-    valid = inside(image.geometry, target)
+    seen = inside(image.geometry, target)
     if order == 0:
         out = _interpolate(image.array, matrix, target.shape, 0)
-        return Sampled(out, valid, interpolation, _UNSMOOTHED)
+        return Sampled(out, seen, interpolation, _UNSMOOTHED)
     sigma = _antialias(matrix)
     finite = np.isfinite(image.array)
     values = image.array.astype(np.float64)
     if not finite.all():
         values = _fill(values, finite)
-        touched = ndimage.gaussian_filter((~finite).astype(np.float64), sigma)
-        clean = _interpolate(touched, matrix, target.shape, 1) <= 1e-6
-        valid = clean if valid is None else valid & clean
     values = ndimage.gaussian_filter(values, sigma, mode="nearest")
     out = _interpolate(values, matrix, target.shape, order)
     if image.unit == "HU":
         out = np.rint(out)
+    if not finite.all():
+        bad = (~finite).astype(np.float64)
+        bad = ndimage.gaussian_filter(bad, sigma, mode="nearest")
+        out[_interpolate(bad, matrix, target.shape, 1) > _MISSING] = np.nan
     z, y, x = (round(float(s), 6) for s in sigma * image.geometry.spacing)
-    return Sampled(out.astype(np.float32), valid, interpolation, (z, y, x))
+    return Sampled(out.astype(np.float32), seen, interpolation, (z, y, x))
 
 
 def needed(image: Image, target: Geometry, interpolation: str) -> Image:
@@ -190,6 +192,8 @@ def coverage(mask: Image, target: Geometry) -> Floats:
     if same is not None:
         return mask.array[same].astype(np.float64)
     out = np.zeros(target.shape)
+    if not mask.array.any():
+        return out
     box = bounding_box(mask.array)
     part = mask.crop(box)
     where = target.box_around(part.geometry)

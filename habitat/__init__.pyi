@@ -5,6 +5,7 @@ from .io import read as read
 from .io import read_dicom as read_dicom
 from .io import read_mask as read_mask
 from .io import resample as resample
+from .io import write as write
 from .phantoms import phantom as phantom
 from .plotting import overlay as overlay
 from .result import HabitatResult as HabitatResult

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -59,9 +60,9 @@ def load_inputs(
     units : mapping of str to str
         Unit to assume for a channel that does not say its own.
     """
-    first, second = mask if isinstance(mask, tuple) else (mask, None)
+    first, second = _mask_pair(mask)
     sources = {**channels, "mask": first}
-    notes = []
+    notes: list[str] = []
     arrays = [name for name, s in sources.items() if isinstance(s, np.ndarray)]
     if arrays:
         sources = _wrap_arrays(sources)
@@ -76,14 +77,13 @@ def load_inputs(
         except HabitatError as error:
             problems.append(_named(error, name))
     masks = []
-    for source in (sources["mask"], second):
+    for source in [sources["mask"], second][: 1 + (second is not None)]:
         try:
-            if source is not None:
-                reference = list(images.values())
-                masks.append(read_mask(source, label=label, reference=reference))
+            reference = list(images.values())
+            masks.append(read_mask(source, label=label, reference=reference))
         except HabitatError as error:
             problems.append(_named(error, "mask"))
-    raise_all(problems)
+    raise_all(problems or _same_image(images))
     guessed = frozenset(c for c, i in images.items() if i.unit is None and c in units)
     images |= {c: images[c].replace(images[c].array, unit=units[c]) for c in guessed}
     problems = [p for c, i in images.items() for p in _grid_problems(c, i, masks[0])]
@@ -92,9 +92,42 @@ def load_inputs(
         notes += _compare_masks(masks[0], masks[1])
     notes += _mask_notes(masks[0])
     for name, image in images.items():
-        notes += [*image.notes, *_shift_notes(name, image, masks[0])]
+        notes += [*image.notes, *_unit_notes(name, image)]
+        notes += _shift_notes(name, image, masks[0])
         notes += _outside_notes(name, image, masks[0])
     return Inputs(images, masks[0], guessed, (*notes, *masks[0].notes))
+
+
+def _mask_pair(mask: Any) -> tuple[Any, Any]:
+    if not isinstance(mask, (tuple, list)):
+        return mask, None
+    if len(mask) == 2:
+        return mask[0], mask[1]
+    what = f"a pair has two masks, got {len(mask)}"
+    raise InputError(what, "mask", "give one mask, or (mask, other)")
+
+
+def _same_image(images: Mapping[str, Image]) -> list[HabitatError]:
+    """Two channels that are one image: a slip of copy and paste."""
+    problems: list[HabitatError] = []
+    for (a, one), (b, other) in combinations(images.items(), 2):
+        if one.source:
+            same = other.source and one.source["sha256"] == other.source["sha256"]
+        else:
+            same = np.shares_memory(one.array, other.array)
+        if same:
+            what, fix = f"{a} and {b} are the same image", "give each its own"
+            problems.append(ModalityError(what, "channels", fix))
+    return problems
+
+
+def _unit_notes(name: str, image: Image) -> list[str]:
+    if image.unit is not None:
+        return []
+    text = f"channel {name!r} has no unit: linear interpolation, no check of its values"
+    if name.casefold() not in ("pet", "ct", "suv", "hu", "suvbw"):
+        return [text]
+    return [warn(f"{text}; name it 'SUVbw' or 'HU', or read(path, unit=...)")]
 
 
 def _wrap_arrays(sources: dict[str, Any]) -> dict[str, Any]:

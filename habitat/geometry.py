@@ -80,7 +80,17 @@ class Geometry:
         spacing : sequence of float, mm
             Voxel size along (z, y, x).
         origin : sequence of float, mm
-            LPS (x, y, z) of the centre of voxel (0, 0, 0).
+            LPS (x, y, z) of the center of voxel (0, 0, 0).
+
+        Raises
+        ------
+        GeometryError
+            If a spacing is not a positive number.
+
+        Examples
+        --------
+        >>> Geometry.from_spacing((4, 5, 6), (3, 2, 2)).spacing
+        (3.0, 2.0, 2.0)
         """
         steps = [float(s) for s in spacing]
         if len(steps) != 3 or not all(math.isfinite(s) and s > 0 for s in steps):
@@ -120,19 +130,40 @@ class Geometry:
         return tuple(ends)
 
     def world(self, index: npt.ArrayLike) -> Floats:
-        """LPS (x, y, z) in mm of (z, y, x) indices; arrays of shape (..., 3)."""
+        """LPS (x, y, z) in mm of (z, y, x) indices; arrays of shape (..., 3).
+
+        Examples
+        --------
+        >>> Geometry.from_spacing((4, 5, 6), (3, 2, 2)).world((1, 0, 2))
+        array([4., 0., 3.])
+        """
         points = np.asarray(index, dtype=np.float64)
         out: Floats = points @ self.affine[:3, :3].T + self.affine[:3, 3]
         return out
 
     def index(self, world: npt.ArrayLike) -> Floats:
-        """Continuous (z, y, x) index of LPS (x, y, z) points; arrays (..., 3)."""
+        """Continuous (z, y, x) index of LPS (x, y, z) points; arrays (..., 3).
+
+        Examples
+        --------
+        >>> Geometry.from_spacing((4, 5, 6), (3, 2, 2)).index((4, 0, 3))
+        array([1., 0., 2.])
+        """
         points = np.asarray(world, dtype=np.float64) - self.affine[:3, 3]
         out: Floats = points @ np.linalg.inv(self.affine[:3, :3]).T
         return out
 
     def same_as(self, other: Geometry) -> bool:
-        """Whether both grids have one shape and corners within 0.001 mm."""
+        """Whether both grids have one shape and corners within 0.001 mm.
+
+        Use this to compare grids; ``==`` asks for the same object.
+
+        Examples
+        --------
+        >>> grid = Geometry.from_spacing((4, 5, 6), (3, 2, 2))
+        >>> grid.same_as(Geometry.from_spacing((4, 5, 6), (3, 2, 2)))
+        True
+        """
         if self.shape != other.shape:
             return False
         corners = _corners(self.shape, 0.0)
@@ -140,7 +171,14 @@ class Geometry:
         return bool(gap <= SAME_MM)
 
     def crop(self, box: Box) -> Geometry:
-        """Return the grid of ``array[box]`` (slices with start and stop, no step)."""
+        """Return the grid of ``array[box]`` (slices with start and stop, no step).
+
+        Examples
+        --------
+        >>> grid = Geometry.from_spacing((4, 5, 6), (3, 2, 2))
+        >>> grid.crop((slice(1, 3), slice(0, 5), slice(2, 6))).shape
+        (2, 5, 4)
+        """
         start = [s.start for s in box]
         affine = self.affine.copy()
         affine[:3, 3] = self.world(start)
@@ -151,6 +189,13 @@ class Geometry:
         """Smallest box of this grid that holds `other` plus a margin.
 
         Returns None if the two do not overlap. The box is cut at this grid's edges.
+
+        Examples
+        --------
+        >>> grid = Geometry.from_spacing((9, 9, 9), (2, 2, 2))
+        >>> part = grid.crop((slice(3, 5), slice(3, 5), slice(3, 5)))
+        >>> grid.box_around(part, margin_mm=2)[0]
+        slice(2, 6, None)
         """
         index = self.index(other.world(_corners(other.shape, 0.5)))
         pad = margin_mm / np.array(self.spacing)
@@ -165,8 +210,13 @@ class Geometry:
     def resampled(self, spacing: Sequence[float]) -> Geometry:
         """Return the grid of another spacing over the same field of view.
 
-        Grid centres are aligned and the number of voxels is rounded up (IBSI manual,
+        Grid centers are aligned and the number of voxels is rounded up (IBSI manual,
         "Interpolation grid"): ``n_b = ceil(n_a s_a / s_b)``.
+
+        Examples
+        --------
+        >>> Geometry.from_spacing((4, 5, 6), (3, 2, 2)).resampled((1, 1, 1)).shape
+        (12, 10, 12)
         """
         new = Geometry.from_spacing(self.shape, spacing).spacing  # checks it
         old = np.array(self.spacing)

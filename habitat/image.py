@@ -106,7 +106,15 @@ class Image:
         return f"{head}, {unit}, {self.array.dtype}"
 
     def crop(self, box: Box) -> Image:
-        """Return the part inside a box of slices, without copying voxels."""
+        """Return the part inside a box of slices, without copying voxels.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> image = Image(np.zeros((4, 5, 6)), spacing=(3, 2, 2))
+        >>> image.crop((slice(1, 3), slice(0, 5), slice(2, 6))).array.shape
+        (2, 5, 4)
+        """
         return self.replace(self.array[box], self.geometry.crop(box))
 
     def replace(
@@ -129,6 +137,13 @@ class Image:
             Their unit; this image's by default.
         notes : sequence of str
             Notes to add.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> image = Image(np.ones((4, 5, 6)), spacing=(3, 2, 2))
+        >>> image.replace(image.array * 2, unit="SUVbw").unit
+        'SUVbw'
         """
         return Image(
             array,

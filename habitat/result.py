@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from habitat.io._sources import ImageLike
 
 FORMAT = "habitat.result/1"
-RIM_MM = 3.0  # METHODS 5.5: the rim is what lies within 3 mm of the surface
+RIM_MM = 3.0  # the rim is what lies within 3 mm of the surface
 PICTURE = "habitats.png"
 _FILES = ("labels.nii.gz", "images.npz")
 _WRITTEN = {*_FILES, "labels_mask_grid.nii.gz", "labels.seg.nrrd", "habitats.csv"}
@@ -65,7 +65,9 @@ class HabitatResult:
     uncertainty : float32 array of shape box or None
         Entropy of `posterior` divided by ln k.
     quality : dict
-        Separation scores of the clustering.
+        "calinski_harabasz", "davies_bouldin", "silhouette" (of squared Euclidean
+        distances) and "explained_variance" of the scaled voxels in the fit; "objective"
+        (sum of squared distances), "n_iter", "converged".
     params : dict
         Every argument with its value, what was resampled and how, versions.
     notes : tuple of str
@@ -144,6 +146,14 @@ class HabitatResult:
         min, p10, p50, p90 and max as ``mean_<channel>`` ... in natural units;
         rim_fraction (share of voxels within 3 mm of the tumor surface) and
         mean_depth_mm. An empty habitat has volume 0 and NaN elsewhere.
+
+        Examples
+        --------
+        >>> import habitat
+        >>> case = habitat.phantom()
+        >>> result = habitat.segment(case.pet, case.ct, case.mask)
+        >>> round(float(result.table["fraction"].sum()), 6)
+        1.0
         """
         import pandas as pd
 
@@ -180,6 +190,14 @@ class HabitatResult:
         ------
         GeometryError
             If the two grids do not overlap.
+
+        Examples
+        --------
+        >>> import habitat
+        >>> case = habitat.phantom()
+        >>> result = habitat.segment(case.pet, case.ct, case.mask)
+        >>> result.on(case.ct).array.shape == case.ct.array.shape
+        True
         """
         from habitat.io import read, resample
         from habitat.io._grids import inside
@@ -200,6 +218,14 @@ class HabitatResult:
         -------
         matplotlib.figure.Figure
             Axial, coronal and sagittal rows through the tumor.
+
+        Examples
+        --------
+        >>> import habitat
+        >>> case = habitat.phantom()
+        >>> result = habitat.segment(case.pet, case.ct, case.mask)
+        >>> figure = result.plot()
+        >>> figure.savefig("habitats.png")  # doctest: +SKIP
         """
         from habitat.plotting import plot_result
 
@@ -208,7 +234,16 @@ class HabitatResult:
         return figure
 
     def to_simpleitk(self) -> sitk.Image:
-        """Labels as a SimpleITK image (uint8, LPS)."""
+        """Labels as a SimpleITK image (uint8, LPS).
+
+        Examples
+        --------
+        >>> import habitat
+        >>> case = habitat.phantom()
+        >>> result = habitat.segment(case.pet, case.ct, case.mask)
+        >>> result.to_simpleitk().GetSize() == result.labels.shape[::-1]
+        True
+        """
         from habitat.io._files import to_simpleitk
 
         return to_simpleitk(self._label_image())
@@ -235,8 +270,18 @@ class HabitatResult:
         ------
         InputError
             If the folder holds other files or cannot be written.
+
+        Examples
+        --------
+        >>> import habitat
+        >>> case = habitat.phantom()
+        >>> result = habitat.segment(case.pet, case.ct, case.mask)
+        >>> import tempfile
+        >>> folder = result.save(tempfile.mkdtemp() + "/case_01")
+        >>> habitat.HabitatResult.load(folder).names == result.names
+        True
         """
-        final = Path(folder).absolute()
+        final = Path(folder).expanduser().absolute()
         _check_folder(final)
         part = final.with_name(f".part-{os.getpid()}-{final.name}")
         try:
@@ -257,17 +302,21 @@ class HabitatResult:
         ------
         InputError
             If the folder is not a saved result, or a file in it was changed.
+
+        Examples
+        --------
+        >>> HabitatResult.load("case_01").table  # doctest: +SKIP
         """
-        return _load(cls, Path(folder))
+        return _load(cls, Path(folder).expanduser())
 
     def _repr_html_(self) -> str:
         file = _io.BytesIO()
-        self.plot().savefig(file, format="png", dpi=80, bbox_inches="tight")
+        self.plot().savefig(file, format="png", dpi=150, bbox_inches="tight")
         picture = base64.b64encode(file.getvalue()).decode()
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         return (
             f"<p>{html.escape(repr(self))}</p>"
-            f'<img alt="habitats" src="data:image/png;base64,{picture}">'
+            f'<img alt="habitats" width="640" src="data:image/png;base64,{picture}">'
             f"{self.table.round(3).to_html(index=False)}<ul>{notes}</ul>"
         )
 
@@ -275,14 +324,14 @@ class HabitatResult:
         return Image(self.labels, self.geometry, unit="habitat")
 
     def _write(self, folder: Path) -> None:
-        from habitat.io._files import write_file
+        from habitat.io._files import write
         from habitat.io._segmentations import write_seg_nrrd
         from habitat.plotting import habitat_colors
 
         colors = habitat_colors(self.k)
         labels = self._label_image()
-        write_file(labels, folder / _FILES[0])
-        write_file(self.on(self.mask_geometry), folder / "labels_mask_grid.nii.gz")
+        write(labels, folder / _FILES[0])
+        write(self.on(self.mask_geometry), folder / "labels_mask_grid.nii.gz")
         write_seg_nrrd(folder / "labels.seg.nrrd", labels, self.names, colors)
         arrays = {f"channel_{i}": m.array for i, m in enumerate(self.images.values())}
         maps = {"posterior": self.posterior, "uncertainty": self.uncertainty}

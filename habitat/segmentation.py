@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 import habitat
-from habitat._check import at_least, integer, warn
+from habitat._check import at_least, integer, one_of, warn
 from habitat.case import (
     SUV_UNITS,
     SWAPPED,
@@ -29,10 +28,10 @@ from habitat.case import (
     modality_problems,
 )
 from habitat.clustering import (
-    METHODS,
     Method,
     canonical_order,
     distinct_rows,
+    find_method,
     fit_method,
     nearest,
     scores,
@@ -49,6 +48,7 @@ from habitat.errors import (
 from habitat.geometry import Floats, bounding_box
 from habitat.result import RIM_MM, HabitatResult, depth
 from habitat.voxels import (
+    SCALINGS,
     Fit,
     GridChoice,
     OnGrid,
@@ -59,7 +59,7 @@ from habitat.voxels import (
 )
 
 if TYPE_CHECKING:
-    from habitat.io._sources import ImageLike
+    from habitat.io._sources import ChannelLike, MaskLike
 
 
 MIN_VOXELS = 20
@@ -68,9 +68,9 @@ BLUR_SHARE = 0.8
 
 
 def segment(
-    pet: ImageLike,
-    ct: ImageLike,
-    mask: ImageLike,
+    pet: ChannelLike,
+    ct: ChannelLike,
+    mask: MaskLike,
     k: int = 4,
     *,
     method: str | Method = "kmeans",
@@ -94,7 +94,7 @@ def segment(
         for example the same lesion drawn on the CT, disagrees.
     k : int, 2 to 20
         Number of habitats.
-    method : "kmeans", KMeansOptions or callable
+    method : "kmeans", habitat.clustering.KMeansOptions or callable
         How to cluster; a callable is ``f(X, k, rng) -> labels`` 0..k-1.
     scaling : {"zscore", "robust", "window", "rank", "none"} or callable
         How channels are made comparable; unscaled, HU drowns SUV.
@@ -123,8 +123,8 @@ def segment(
     -----
     A voxel of the grid belongs to the tumor if the mask covers at least half of it.
     Finer channels are smoothed before they are brought to the grid (see `resample`), HU
-    below -1024 or above 3071 is clipped and counted in the notes. K-means: METHODS as
-    in Lloyd (1982) with k-means++ seeds (Arthur & Vassilvitskii 2007).
+    below -1024 or above 3071 is clipped and counted in the notes. K-means: see
+    `habitat.clustering.kmeans`.
 
     Examples
     --------
@@ -134,18 +134,19 @@ def segment(
     >>> result.names[0].split()[0]
     'H1'
     """
-    inputs = load_inputs(
-        {"pet": pet, "ct": ct}, mask, label, {"pet": "SUVbw", "ct": "HU"}
+    channels = {"pet": pet, "ct": ct}
+    settings = _settings(
+        channels, k, method, scaling, grid, label, rim_mm, random_state
     )
+    inputs = load_inputs(channels, mask, label, {"pet": "SUVbw", "ct": "HU"})
     raise_all(_unit_problems(inputs))
     names = {"pet": str(inputs.images["pet"].unit), "ct": "HU"}
-    settings = _settings(k, method, scaling, grid, label, rim_mm, random_state)
     return _segment(inputs, names, settings)
 
 
 def segment_channels(
-    channels: Mapping[str, ImageLike],
-    mask: ImageLike,
+    channels: Mapping[str, ChannelLike],
+    mask: MaskLike,
     k: int = 4,
     *,
     method: str | Method = "kmeans",
@@ -195,6 +196,9 @@ def segment_channels(
     if reserved:
         what = f"names must be texts other than {', '.join(_RESERVED)}, got {reserved}"
         raise ConfigError(what, "`channels`")
+    settings = _settings(
+        channels, k, method, scaling, grid, label, rim_mm, random_state
+    )
     known = {c: c for c in channels if c in UNITS}
     inputs = load_inputs(channels, mask, label, known)
     raise_all(
@@ -204,7 +208,6 @@ def segment_channels(
             if inputs.images[c].unit != c
         ]
     )
-    settings = _settings(k, method, scaling, grid, label, rim_mm, random_state)
     return _segment(inputs, {c: c for c in channels}, settings)
 
 
@@ -220,24 +223,52 @@ class _Settings:
 
 
 def _settings(
-    k: int, method: Any, scaling: Any, grid: Any, label: Any, rim_mm: Any, seed: Any
+    channels: Iterable[str],
+    k: Any,
+    method: Any,
+    scaling: Any,
+    grid: Any,
+    label: Any,
+    rim_mm: Any,
+    seed: Any,
 ) -> _Settings:
-    return _Settings(
-        integer("k", k, 2, 20),
-        method,
-        scaling,
-        _grid_choice(grid),
-        label if label is None or isinstance(label, str) else operator.index(label),
-        at_least("rim_mm", rim_mm, 0.0),
-        integer("random_state", seed, 0, 2**32 - 1),
+    """Check all arguments before any file is read; raise all problems at once."""
+    problems: list[HabitatError] = []
+
+    def check(function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except HabitatError as error:
+            problems.append(error)
+
+    settings = _Settings(
+        k=check(integer, "k", k, 2, 20),
+        method=check(find_method, method) and method,
+        scaling=check(_scaling_choice, scaling),
+        grid=check(_grid_choice, grid, channels),
+        label=check(_label_choice, label),
+        rim_mm=check(at_least, "rim_mm", rim_mm, 0.0),
+        random_state=check(integer, "random_state", seed, 0, 2**32 - 1),
     )
+    raise_all(problems)
+    return settings
 
 
-def _grid_choice(grid: Any) -> GridChoice:
+def _scaling_choice(scaling: Any) -> Any:
+    return scaling if callable(scaling) else one_of("scaling", scaling, SCALINGS)
+
+
+def _label_choice(label: Any) -> int | str | None:
+    if label is None or isinstance(label, str):
+        return label
+    return integer("label", label, 0, 2**63)
+
+
+def _grid_choice(grid: Any, channels: Iterable[str]) -> GridChoice:
     """Return a name, one number or three numbers, as plain Python values."""
-    sizes = grid if isinstance(grid, (tuple, list, np.ndarray)) else (grid,)
     if isinstance(grid, str):
-        return grid
+        return one_of("grid", grid, (*_RESERVED, *channels))
+    sizes = grid if isinstance(grid, (tuple, list, np.ndarray)) else (grid,)
     numbers = [s for s in sizes if isinstance(s, Real) and not isinstance(s, bool)]
     if len(numbers) == len(sizes) and len(sizes) in (1, 3):
         plain = tuple(at_least("grid", s, 0.0) for s in numbers)
@@ -252,10 +283,15 @@ def _unit_problems(inputs: Inputs) -> list[HabitatError]:
         fix = "read the DICOM folder (habitat.read_dicom converts to SUV)"
         problems.append(SUVError("is in Bq/mL, not SUV", "pet", fix))
     elif pet not in SUV_UNITS:
-        problems.append(ModalityError(f"must be SUV, has unit {pet!r}", "pet", SWAPPED))
+        what = f"must have a unit of {', '.join(SUV_UNITS)}, has {pet!r}"
+        problems.append(ModalityError(what, "pet", SWAPPED if pet == "HU" else _UNIT))
     if ct != "HU":
-        problems.append(ModalityError(f"must be HU, has unit {ct!r}", "ct", SWAPPED))
+        fix = SWAPPED if ct in SUV_UNITS else _UNIT
+        problems.append(ModalityError(f"must have unit 'HU', has {ct!r}", "ct", fix))
     return problems
+
+
+_UNIT = "state it: image.replace(image.array, unit=...)"
 
 
 def _segment(
@@ -442,7 +478,7 @@ def _rim_notes(
 def _params(inputs: Inputs, on: OnGrid, settings: _Settings) -> dict[str, Any]:
     arguments = {
         "k": settings.k,
-        "method": _plain(_resolved(settings.method)),
+        "method": _plain(find_method(settings.method)),
         "scaling": _plain(settings.scaling),
         "grid": _plain(settings.grid),
         "label": settings.label,
@@ -470,10 +506,6 @@ def _params(inputs: Inputs, on: OnGrid, settings: _Settings) -> dict[str, Any]:
     }
     plain: dict[str, Any] = json.loads(json.dumps(params))  # lists, no tuples
     return plain
-
-
-def _resolved(method: str | Method) -> Any:
-    return METHODS[method] if isinstance(method, str) else method
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from habitat._check import one_of, warn
-from habitat.errors import HabitatError, InputError, MaskError
+from habitat.errors import ConfigError, HabitatError, InputError, MaskError
 from habitat.geometry import Box, Floats, Geometry, bounding_box, grow
 from habitat.image import Image
 from habitat.io._grids import (
@@ -211,7 +211,7 @@ def stack(
 
 # --- scaling --------------------------------------------------------------------------
 
-# METHODS 3.1: CT level -600, width 1500 (as WuLabMDA/Habitat-Analysis); PET 0.01-15
+# As in the code of Wu et al. (Radiology 2018;288:26): CT level -600, width 1500
 WINDOWS = {"HU": (-1350.0, 150.0), "SUVbw": (0.01, 15.0)}
 
 
@@ -289,5 +289,9 @@ def fit_scaling(
     is still their variances, not biology, that weigh them.
     """
     if callable(scaling):
-        return scaling(X, units)
+        transform = scaling(X, units)
+        if not callable(transform) or np.shape(transform(X)) != X.shape:
+            what = "must return a function that keeps the shape of its rows"
+            raise ConfigError(what, "`scaling`", "see habitat.voxels.SCALINGS")
+        return transform
     return SCALINGS[one_of("scaling", scaling, SCALINGS)](X, units)

@@ -20,7 +20,7 @@ from habitat.errors import (
     ModalityError,
     SUVError,
 )
-from habitat.io._files import write_file
+from habitat.io._files import write
 
 GRID = Geometry.from_spacing((24, 32, 32), (3.0, 2.0, 2.0))
 
@@ -64,7 +64,7 @@ def test_the_scene_itself_is_fine():
 
 def test_row_1_missing_files_are_all_named_at_once(tmp_path):
     pet, ct, mask = scene()
-    write_file(ct, tmp_path / "ct.nii.gz")
+    write(ct, tmp_path / "ct.nii.gz")
     with pytest.raises(HabitatError) as caught:
         segment(tmp_path / "pet.nii", tmp_path / "ct.nii.gz", tmp_path / "mask.nii")
     text = str(caught.value)
@@ -223,7 +223,7 @@ def test_row_27_pet_and_ct_swapped():
     named = (Image(i.array, GRID, unit=u) for i, u in ((ct, "SUVbw"), (pet, "HU")))
     with pytest.warns(HabitatWarning, match="maximum 1"):
         assert segment(*named, mask).k == 2  # stating the units overrides the guess
-    with pytest.raises(ModalityError, match="must be HU, has unit 'SUVbw'"):
+    with pytest.raises(ModalityError, match="must have unit 'HU', has 'SUVbw'.*swapped"):
         segment(pet, Image(ct.array, GRID, unit="SUVbw"), mask)
 
 
@@ -410,3 +410,50 @@ def test_a_grid_too_fine_for_memory():
 def test_grids_that_are_none(grid):
     with pytest.raises(HabitatError):
         segment(*scene(), grid=grid)
+
+
+def test_one_image_given_twice(tmp_path):
+    pet, ct, mask = scene()
+    with pytest.raises(ModalityError, match="pet and ct are the same image"):
+        segment(pet, pet, mask)
+    write(pet, tmp_path / "pet.nii.gz")
+    with pytest.raises(ModalityError, match="are the same image"):
+        segment(tmp_path / "pet.nii.gz", tmp_path / "pet.nii.gz", mask)
+
+
+def test_a_channel_without_unit_is_said():
+    pet, ct, mask = scene()
+    with pytest.warns(HabitatWarning, match="channel 'ct' has no unit.*name it"):
+        habitat.segment_channels({"HU": ct, "ct": pet}, mask, k=2)
+    result = habitat.segment_channels({"HU": ct, "Ktrans": pet}, mask, k=2)
+    assert any("'Ktrans' has no unit" in n for n in result.notes)
+
+
+def test_other_units_name_the_right_ones():
+    pet, ct, mask = scene()
+    with pytest.raises(ModalityError, match="unit of SUVbw, SUVlbm, SUVbsa, has 'SUV'"):
+        segment(Image(pet.array, GRID, unit="SUV"), ct, mask)
+
+
+def test_all_wrong_options_are_named_before_any_file_is_read():
+    with pytest.raises(ConfigError) as caught:
+        habitat.segment("no", "no", "no", 1, scaling="zscor", rim_mm=-1, grid="cta")
+    text = str(caught.value)
+    assert text.startswith("4 problems")
+    for name in ("`k`", "`scaling`", "`rim_mm`", "`grid`"):
+        assert name in text
+
+
+@pytest.mark.parametrize("mask", [None, 3, ("a",), ("a", "b", "c")])
+def test_masks_that_are_none(mask):
+    pet, ct, _ = scene()
+    with pytest.raises(HabitatError, match="mask"):
+        segment(pet, ct, mask)
+
+
+@pytest.mark.parametrize(
+    "scaling", [lambda X, units: X, lambda X, units: lambda Y: Y[:3]]
+)
+def test_scalings_that_do_not_keep_the_rows(scaling):
+    with pytest.raises(ConfigError, match="`scaling`: must return a function"):
+        segment(*scene(), scaling=scaling)

@@ -11,7 +11,7 @@ import habitat
 from habitat import Image
 from habitat.errors import GeometryError, HabitatWarning, InputError
 from habitat.io import _memory
-from habitat.io._files import to_simpleitk, write_file
+from habitat.io._files import to_simpleitk, write
 from tests.test_geometry import oblique
 
 
@@ -188,19 +188,19 @@ def test_a_volume_larger_than_memory_is_refused_from_its_header(tmp_path, monkey
 
 
 def test_units_are_stated_once(tmp_path):
-    write_file(example(), tmp_path / "a.nii.gz")
+    write(example(), tmp_path / "a.nii.gz")
     assert habitat.read(tmp_path / "a.nii.gz", unit="HU").unit == "HU"
     with pytest.raises(InputError, match="unit 'HU' already"):
         habitat.read(habitat.read(tmp_path / "a.nii.gz", unit="HU"), unit="SUVbw")
 
 
 def test_writing_leaves_no_partial_file(tmp_path):
-    write_file(example(), tmp_path / "a.nii.gz")
+    write(example(), tmp_path / "a.nii.gz")
     assert [p.name for p in tmp_path.iterdir()] == ["a.nii.gz"]
     with pytest.raises(InputError, match="cannot be written"):
-        write_file(example(), tmp_path / "no_such_folder" / "a.nii.gz")
+        write(example(), tmp_path / "no_such_folder" / "a.nii.gz")
     with pytest.raises(InputError, match="cannot be written"):
-        write_file(example(), tmp_path / "a.unknown")
+        write(example(), tmp_path / "a.unknown")
     assert [p.name for p in tmp_path.iterdir()] == ["a.nii.gz"]
 
 

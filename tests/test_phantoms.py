@@ -127,7 +127,7 @@ def test_noise_scales_and_keeps_the_tumor(case: Phantom, quiet: Phantom) -> None
 
 
 def test_pet_blur_is_6_mm_fwhm() -> None:
-    """Recovery in a sphere's center follows METHODS 10.4: RC(R)."""
+    """Recovery in a sphere's center is that of a blurred sphere: RC(R)."""
     small = phantom(noise=0, radius_mm=8)
     tumor = small.ct.geometry.world(np.argwhere(small.mask.array))
     world = small.pet.geometry.world(

@@ -318,7 +318,7 @@ def test_missing_values_and_constant_channels_are_drawn() -> None:
 def test_unusable_input_is_named() -> None:
     geometry = grid()
     image, labels = Image(np.zeros(geometry.shape), geometry), middle(geometry)
-    with pytest.raises(GeometryError, match="resample"):
+    with pytest.raises(GeometryError, match=r"result\.on\(image\)"):
         overlay(image, middle(grid(flips=(0,))))
     with pytest.raises(MaskError, match="no voxel"):
         overlay(image, Image(np.zeros(geometry.shape), geometry))

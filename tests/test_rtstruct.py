@@ -494,6 +494,54 @@ def test_contour_given_twice_does_not_vanish(tmp_path):
     assert any("1 contours given twice" in note for note in mask.notes)
 
 
+@pytest.mark.parametrize("outline", [SQUARE, KEYHOLE, "random"])
+@pytest.mark.parametrize("how", ["reversed", "other start", "closed", "all of them"])
+def test_same_contour_told_otherwise_does_not_vanish(tmp_path, outline, how):
+    if isinstance(outline, str):
+        outline = np.random.default_rng(5).uniform(2, 20, (40, 2))
+    again = outline
+    if how in ("reversed", "all of them"):
+        again = again[::-1]
+    if how in ("other start", "all of them"):
+        again = np.roll(again, 3, axis=0)
+    if how in ("closed", "all of them"):
+        again = np.array([*again, again[0]])
+    grid = grid_of()
+    once = read_on(tmp_path / "once.dcm", drawn(outline, (1, 2), grid))
+    both = [*drawn(outline, (1, 2), grid), *drawn(again, (1,), grid)]
+    mask = read_on(tmp_path / "twice.dcm", both)
+    assert (mask.array == once.array).all()
+    assert any("1 contours given twice" in note for note in mask.notes)
+
+
+def test_slices_that_cancel_are_counted_but_not_tiny_contours(tmp_path):
+    grid = grid_of()
+    tiny = np.array([(4.2, 5.2), (4.2, 5.4), (4.4, 5.4)])
+    good = [*drawn(SQUARE, (1, 2), grid), *drawn(tiny, (0,), grid)]
+    mask = read_on(tmp_path / "a.dcm", good)
+    assert not any("fill no voxel" in note for note in mask.notes)
+    near = [*drawn(SQUARE, (3,), grid), *drawn(SQUARE + 0.001, (3,), grid)]
+    mask = read_on(tmp_path / "b.dcm", good + near)
+    assert not mask.array[3].any()
+    assert any("1 slices whose contours fill no voxel" in note for note in mask.notes)
+
+
+def test_contours_that_cross_are_counted_but_not_holes(tmp_path):
+    grid = grid_of()
+    island = np.array([(7.5, 9.5), (7.5, 10.5), (8.5, 10.5), (8.5, 9.5)])
+    apart = SQUARE + np.array([0, 11])
+    fine = [
+        contour
+        for outline in (island, SQUARE, HOLE, apart)
+        for contour in drawn(outline, (1, 2, 3), grid)
+    ]
+    mask = read_on(tmp_path / "a.dcm", fine)
+    assert mask.array[1].sum() == 80 + 80 - 9 + 1
+    assert not any("contours cross on" in note for note in mask.notes)
+    mask = read_on(tmp_path / "b.dcm", fine + drawn(SQUARE + 3, (1, 3), grid))
+    assert any("contours cross on 2 slices" in note for note in mask.notes)
+
+
 def test_slices_between_contours_stay_empty_and_are_counted(tmp_path):
     mask = read_on(tmp_path / "a.dcm", drawn(SQUARE, (0, 1, 2, 4), grid_of()))
     assert not mask.array[3].any()

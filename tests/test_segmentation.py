@@ -15,7 +15,7 @@ import habitat
 from habitat import Geometry, HabitatResult, Image
 from habitat.clustering import KMeansOptions
 from habitat.errors import ConfigError, HabitatWarning, InputError
-from habitat.io._files import to_simpleitk, write_file
+from habitat.io._files import to_simpleitk, write
 from habitat.phantoms import adjusted_rand
 from tests.test_bad_inputs import scene
 from tests.test_grids import turned
@@ -167,7 +167,7 @@ def test_everything_is_recorded(case, result):
 
 def test_files_and_memory_give_the_same(tmp_path, case, result):
     for name in ("pet", "ct", "mask"):
-        write_file(getattr(case, name), tmp_path / f"{name}.nii.gz")
+        write(getattr(case, name), tmp_path / f"{name}.nii.gz")
     paths = [tmp_path / f"{n}.nii.gz" for n in ("pet", "ct", "mask")]
     again = habitat.segment(*paths, k=4)
     np.testing.assert_array_equal(again.labels, result.labels)

@@ -1,7 +1,7 @@
 """Clustering of rows of channel values."""
 
 from habitat.clustering._kmeans import Clustering, KMeansOptions, kmeans, nearest
-from habitat.clustering._methods import METHODS, Method, fit_method
+from habitat.clustering._methods import METHODS, Method, find_method, fit_method
 from habitat.clustering._order import canonical_order, distinct_rows
 from habitat.clustering._scores import scores
 
@@ -12,6 +12,7 @@ __all__ = [
     "Method",
     "canonical_order",
     "distinct_rows",
+    "find_method",
     "fit_method",
     "kmeans",
     "nearest",

@@ -12,7 +12,7 @@ from habitat._check import one_of
 from habitat.clustering._kmeans import Clustering, KMeansOptions
 from habitat.errors import ConfigError
 
-__all__ = ["METHODS", "Method", "fit_method"]
+__all__ = ["METHODS", "Method", "find_method", "fit_method"]
 
 Method: TypeAlias = Callable[
     [npt.NDArray[Any], int, np.random.Generator], Clustering | npt.ArrayLike
@@ -22,6 +22,17 @@ METHODS: dict[str, Method] = {"kmeans": KMeansOptions()}
 """Name to ``f(X, k, rng)``, which returns labels 0..k-1 of the rows of X (n, d), or a
 `Clustering`. Options of a method are such a function too, so ``method=`` takes the
 name, the options object or a function of your own."""
+
+
+def find_method(method: str | Method) -> Method:
+    """Turn the name of a method into the method; raise ConfigError if it is none."""
+    if isinstance(method, str):
+        return METHODS[one_of("method", method, METHODS)]
+    if callable(method):
+        return method
+    names = ", ".join(map(repr, METHODS))
+    what = f"must be one of {names}, options or a function, got {method!r}"
+    raise ConfigError(what, "`method`")
 
 
 def fit_method(
@@ -58,15 +69,7 @@ def fit_method(
     >>> fit_method(lambda X, k, rng: X[:, 0] > 5, X, 2).centers.tolist()
     [[0.5], [10.5]]
     """
-    function = (
-        METHODS[one_of("method", method, METHODS)]
-        if (isinstance(method, str))
-        else method
-    )
-    if not callable(function):
-        names = ", ".join(map(repr, METHODS))
-        what = f"must be one of {names}, options or a function, got {method!r}"
-        raise ConfigError(what, "`method`")
+    function = find_method(method)
     found = function(X, k, np.random.default_rng(random_state))
     return found if isinstance(found, Clustering) else _from_labels(X, k, found)
 

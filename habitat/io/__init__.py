@@ -5,6 +5,7 @@ import lazy_loader as _lazy
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
+        "_files": ["write"],
         "_sources": ["read"],
         "_dicom": ["read_dicom"],
         "_masks": ["read_mask"],

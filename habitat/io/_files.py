@@ -68,9 +68,32 @@ def to_simpleitk(image: Image) -> sitk.Image:
     return out
 
 
-def write_file(image: Image, path: Path) -> None:
-    """Write an image to a .nii.gz, .nrrd or .mha; never leaves a partial file."""
-    write_itk(to_simpleitk(image), path)
+def write(image: Image, path: str | os.PathLike[str]) -> None:
+    """Write an image to a file; all of it or nothing.
+
+    Parameters
+    ----------
+    image : Image
+        Any image; a boolean array is written as uint8.
+    path : path
+        File that ends in .nii.gz, .nii, .nrrd, .mha or another ending SimpleITK knows;
+        an earlier file is replaced.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+
+    Examples
+    --------
+    >>> import habitat, tempfile
+    >>> from pathlib import Path
+    >>> path = Path(tempfile.mkdtemp()) / "ct.nii.gz"
+    >>> habitat.write(habitat.phantom().ct, path)
+    >>> habitat.read(path, unit="HU").array.dtype
+    dtype('int16')
+    """
+    write_itk(to_simpleitk(image), Path(path).expanduser())
 
 
 def write_itk(image: sitk.Image, path: Path) -> None:

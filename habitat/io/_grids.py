@@ -1,10 +1,11 @@
-"""Bringing images and masks onto one grid (METHODS 11; IBSI manual, interpolation)."""
+"""Bringing images and masks onto one grid (IBSI manual, section interpolation)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from habitat._check import one_of
 from habitat.errors import GeometryError
 from habitat.geometry import Box, Floats, Geometry, bounding_box, grow
 from habitat.image import Image
+from habitat.io._sources import ImageLike, read
 
 Grid: TypeAlias = "Geometry | Image | float | Sequence[float]"
 ORDERS = {"nearest": 0, "linear": 1, "cubic": 3}
@@ -23,7 +25,9 @@ _UNSMOOTHED = (0.0, 0.0, 0.0)
 _SPLINE_REACH = 12  # voxels after which a cubic B-spline prefilter has died out (1e-7)
 
 
-def resample(image: Image, grid: Grid, *, interpolation: str | None = None) -> Image:
+def resample(
+    image: ImageLike, grid: Grid, *, interpolation: str | None = None
+) -> Image:
     """Bring an image onto another grid.
 
     Where the new voxels are larger the image is smoothed first by a Gaussian of
@@ -33,8 +37,8 @@ def resample(image: Image, grid: Grid, *, interpolation: str | None = None) -> I
 
     Parameters
     ----------
-    image : Image
-        The image; a boolean array is a mask.
+    image : path, SimpleITK.Image or Image
+        The image; an Image with a boolean array is a mask.
     grid : Geometry, Image, float or sequence of float
         The new grid, or a voxel size in mm (one number, or z, y, x) over the same field
         of view with grid centers aligned (IBSI).
@@ -66,11 +70,12 @@ def resample(image: Image, grid: Grid, *, interpolation: str | None = None) -> I
     >>> habitat.resample(case.ct, case.pet).geometry.shape == case.pet.geometry.shape
     True
     """
+    image = read(image)
     target = as_geometry(grid, image.geometry)
     if image.geometry.box_around(target) is None:
         raise GeometryError("the image and the new grid do not overlap", "resample")
     if image.array.dtype == bool and interpolation is None:
-        return Image(coverage(image, target) >= 0.5 - 1e-9, target, unit=image.unit)
+        return image.replace(coverage(image, target) >= 0.5 - 1e-9, target)
     name = interpolation or default_interpolation(image.unit)
     sampled = sample(image, target, one_of("interpolation", name, ORDERS))
     return image.replace(sampled.array, target)
@@ -82,9 +87,8 @@ def as_geometry(grid: Grid, base: Geometry) -> Geometry:
         return grid
     if isinstance(grid, Image):
         return grid.geometry
-    if isinstance(grid, (int, float)):
-        return base.resampled((grid, grid, grid))
-    return base.resampled(grid)
+    sizes = (grid, grid, grid) if isinstance(grid, Real) else grid
+    return base.resampled(tuple(map(float, sizes)))  # type: ignore[arg-type]
 
 
 def default_interpolation(unit: str | None) -> str:

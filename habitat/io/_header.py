@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 import warnings
 from collections.abc import Generator
@@ -107,10 +108,27 @@ def day(header: Dataset, tag: Tag) -> datetime | None:
     return _parse(digits) if len(digits) == 8 else None
 
 
-def moment(header: Dataset, tag: Tag) -> datetime | None:
-    """Date and time of a DT attribute that has both; its UTC offset is dropped."""
+def moment(header: Dataset, tag: Tag, zone: timedelta | None = None) -> datetime | None:
+    """Date and time of a DT attribute that has both, by the clocks of a UTC offset.
+
+    Its own offset is dropped if that of the clocks (`zone`) is not known.
+    """
     digits = text(header, tag).split("+")[0].split("-")[0]
-    return _parse(digits) if len(digits.split(".")[0]) >= 12 else None
+    found = _parse(digits) if len(digits.split(".")[0]) >= 12 else None
+    own = utc_offset(header, tag)
+    if found is None or own is None or zone is None:
+        return found
+    return found + (zone - own)
+
+
+def utc_offset(header: Dataset, tag: Tag) -> timedelta | None:
+    """UTC offset at the end of a DT attribute, or that is the whole value."""
+    found = re.search(r"([+-])(0\d|1[0-4])([0-5]\d)$", text(header, tag))
+    if found is None:
+        return None
+    sign, hours, minutes = found.groups()
+    offset = timedelta(hours=int(hours), minutes=int(minutes))
+    return -offset if sign == "-" else offset
 
 
 def _parse(digits: str) -> datetime | None:

@@ -86,6 +86,7 @@ def read_rtstruct(
     mask, outside = rasterize(polygons, grid.geometry.shape)
     notes += _check_outside(int(np.count_nonzero(mask)), outside, subject)
     notes += _gaps([z for z, _ in polygons], subject)
+    notes += _cancelled(polygons, mask, subject)
     notes.append(f"{subject}: {len(polygons)} contours rasterized")
     meta = {
         "structure": structure.name,
@@ -252,9 +253,16 @@ def _polygons(
             skipped[reason] += 1
             continue
         z, outline = round(float(np.median(index[:, 0]))), index[:, 1:]
-        if polygons.setdefault((z, outline.tobytes()), (z, outline))[1] is not outline:
+        if polygons.setdefault((z, _key(outline)), (z, outline))[1] is not outline:
             skipped["given twice"] += 1  # even-odd would cancel the pair
     return list(polygons.values()), skipped
+
+
+def _key(outline: Floats) -> bytes:
+    """Its edges in order: the same for any start, direction or repeated point."""
+    low, high = _edges(outline)
+    edges: Floats = np.hstack([low, high])[(low != high).any(axis=1)] + 0.0  # no -0.0
+    return edges[np.lexsort(edges.T)].tobytes()
 
 
 def _points(contour: Dataset) -> Floats:
@@ -325,6 +333,43 @@ def _gaps(slices: Sequence[int], subject: str) -> list[str]:
     return [warn(text) if empty >= drawn - 1 else text]
 
 
+def _cancelled(
+    polygons: Sequence[Polygon], mask: npt.NDArray[np.bool_], subject: str
+) -> list[str]:
+    """Note slices on which the even-odd rule may not give what was meant."""
+    slices: dict[int, list[Floats]] = {}
+    for z, outline in polygons:
+        if 0 <= z < len(mask):
+            slices.setdefault(z, []).append(outline)
+    lost = sum(
+        not mask[z].any() and any(np.ptp(one, axis=0).min() >= 2 for one in outlines)
+        for z, outlines in slices.items()
+    )
+    crossed = sum(map(_cross, slices.values()))
+    notes = [f"{lost} slices whose contours fill no voxel"] if lost else []
+    if crossed:
+        what = f"contours cross on {crossed} slices"
+        notes.append(f"{what}: voxels inside an even number of them are left out")
+    return [f"{subject}: {note}" for note in notes]
+
+
+def _cross(outlines: Sequence[Floats]) -> bool:
+    """Whether two contours of a slice share voxels, but neither holds the other."""
+    if len(outlines) < 2:
+        return False
+    points = np.concatenate(outlines)
+    low = np.floor(points.min(axis=0))
+    ny, nx = (np.ceil(points.max(axis=0)) - low).astype(int) + 1
+    masks = [rasterize([(0, one - low)], (1, ny, nx))[0] for one in outlines]
+    owner = np.zeros((1, ny, nx), np.int64)  # the smallest contour around a voxel
+    for number, mask in enumerate(sorted(masks, key=np.sum, reverse=True), 1):
+        around = owner[mask]
+        if (around != around[:1]).any():
+            return True
+        owner[mask] = number
+    return False
+
+
 def rasterize(
     polygons: Sequence[Polygon], shape: Sequence[int]
 ) -> tuple[npt.NDArray[np.bool_], int]:
@@ -365,15 +410,20 @@ def rasterize(
 def _crossings(polygons: Sequence[Polygon]) -> tuple[npt.NDArray[np.int64], ...]:
     """Where edges cross lines of voxel centers: (z, y, first x at or behind)."""
     slices = np.repeat([z for z, _ in polygons], [len(p) for _, p in polygons])
-    a = np.concatenate([p for _, p in polygons]).round(SNAP)
-    b = np.concatenate([np.roll(p, -1, axis=0) for _, p in polygons]).round(SNAP)
-    # From low to high, so that one edge run through both ways crosses at one place.
-    swap = (a[:, :1] > b[:, :1]) | ((a[:, :1] == b[:, :1]) & (a[:, 1:] > b[:, 1:]))
-    low, high = np.where(swap, b, a), np.where(swap, a, b)
+    edges = [_edges(p) for _, p in polygons]
+    low, high = (np.concatenate(ends) for ends in zip(*edges, strict=True))
     first = np.ceil(low[:, 0]).astype(np.int64)
     count = np.ceil(high[:, 0]).astype(np.int64) - first  # lines in [low, high)
-    edge = np.repeat(np.arange(len(a)), count)
+    edge = np.repeat(np.arange(len(low)), count)
     y = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     (y0, x0), (y1, x1) = low[edge].T, high[edge].T
     x = np.ceil((x0 + (y - y0) * (x1 - x0) / (y1 - y0)).round(SNAP))
     return slices[edge], y, x.astype(np.int64)
+
+
+def _edges(outline: Floats) -> tuple[Floats, Floats]:
+    """Edges from low to high, so that one run both ways crosses at one place."""
+    a = outline.round(SNAP)
+    b = np.roll(a, -1, axis=0)
+    swap = (a[:, :1] > b[:, :1]) | ((a[:, :1] == b[:, :1]) & (a[:, 1:] > b[:, 1:]))
+    return np.where(swap, b, a), np.where(swap, a, b)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import numpy.typing as npt
 import SimpleITK as sitk
 
 from habitat.errors import InputError
@@ -13,6 +14,8 @@ from habitat.image import Image
 from habitat.io._files import from_simpleitk, read_file
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | sitk.Image | Image"
+ChannelLike: TypeAlias = "ImageLike | npt.NDArray[Any]"
+MaskLike: TypeAlias = "ChannelLike | tuple[ChannelLike, ChannelLike]"
 
 
 def read(source: ImageLike, *, unit: str | None = None) -> Image:
@@ -82,7 +85,9 @@ def _read(source: ImageLike) -> Image:
     if isinstance(source, sitk.Image):
         return from_simpleitk(source)
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
+        path = Path(source).expanduser()
+        if not os.fspath(source):
+            raise InputError("is empty", "path", "name a file or folder")
         if is_dicom(path):
             from habitat.io._dicom import read_dicom
 

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence, Set
 from datetime import datetime, timedelta
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -318,6 +319,7 @@ def _named_half_life(drug: Dataset) -> float:
 
 
 _NO_DATE = datetime(2000, 1, 1)
+_NO_ZONE = "has a UTC offset, but TimezoneOffsetFromUTC is missing"
 
 
 class _Moment(NamedTuple):
@@ -329,9 +331,10 @@ def _elapsed(
     headers: Sequence[Dataset], drug: Dataset, half_life: float, decay: str, log: _Log
 ) -> list[float]:
     """Seconds from injection to what the pixels of every slice refer to."""
-    given = _injection(drug, log)
+    zone = h.utc_offset(headers[0], "TimezoneOffsetFromUTC")
+    given = _injection(drug, zone, log)
     if decay == "START":
-        scans = _reference(headers, half_life, log)
+        scans = _reference(headers, zone, half_life, log)
     else:
         scans = [_time_of(header, "Acquisition") for header in headers]
     known = [scan for scan in scans if scan]
@@ -339,10 +342,14 @@ def _elapsed(
         log.bad(f"AcquisitionTime is missing in {len(scans) - len(known)} slices")
     if decay == "NONE" and any(_frame_s(header) is None for header in headers):
         log.bad("DecayCorrection is NONE, and a slice has no ActualFrameDuration")
+    if decay == "NONE" and "DECY" in h.text(headers[0], "CorrectedImage").upper():
+        what = "the header contradicts itself (DecayCorrection NONE, CorrectedImage "
+        log.notes.append(f"{what}with DECY): DecayCorrection was followed")
     if given is None or len(known) < len(scans):
         return []
     out = [_between(given, scan) for scan in known]
-    return out if _plausible(out, given, known[0], half_life, log) else []
+    scan = min(known, key=attrgetter("dated"))  # one without a date, if any
+    return out if _plausible(out, given, scan, half_life, log) else []
 
 
 def _between(given: _Moment, scan: _Moment) -> float:
@@ -365,8 +372,9 @@ def _plausible(
         what = f"injection is {-min(elapsed) / 60:.1f} min after the scan ({times})"
         log.bad(what, fix)
     elif not dated and long_lived:
-        what = f"injection has no date, and at a half-life of {half_life / HOUR:.0f} h"
-        log.bad(f"{what} days may lie before the scan", "enter the date in the header")
+        what = "injection or scan has no date, and at a half-life of "
+        what += f"{half_life / HOUR:.0f} h days may lie before the scan"
+        log.bad(what, "enter the date in the header")
     elif max(elapsed) > limit:
         what = f"{max(elapsed) / HOUR:.1f} h from injection to scan ({times})"
         what = f"injection is after the scan, or {what}" if late else what
@@ -378,19 +386,25 @@ def _plausible(
     return False
 
 
-def _injection(drug: Dataset, log: _Log) -> _Moment | None:
-    full = h.moment(drug, "RadiopharmaceuticalStartDateTime")
-    clock = h.clock(drug, "RadiopharmaceuticalStartTime")
+def _injection(drug: Dataset, zone: timedelta | None, log: _Log) -> _Moment | None:
+    long, short = "RadiopharmaceuticalStartDateTime", "RadiopharmaceuticalStartTime"
+    full, clock = h.moment(drug, long, zone), h.clock(drug, short)
     if full is None and clock is None:
-        what = "RadiopharmaceuticalStartDateTime and RadiopharmaceuticalStartTime"
-        log.bad(f"{what} are missing", "enter the injection time in the header")
+        log.bad(f"{long} and {short} are missing", "enter the time in the header")
         return None
+    by_clock = _Moment(_NO_DATE + (clock or timedelta()), False)
     if full is None:
-        return _Moment(_NO_DATE + (clock or timedelta()), False)
-    gap = 0.0 if clock is None else (full - _NO_DATE - clock).total_seconds()
-    if (gap + 30) % DAY > 60:
-        what = "RadiopharmaceuticalStartDateTime and RadiopharmaceuticalStartTime"
-        log.notes.append(f"{what} disagree; the former was used")
+        return by_clock
+    gap = 0.0 if clock is None else (full - by_clock.when).total_seconds()
+    differ = (gap + 30) % DAY > 60
+    if zone is None and h.utc_offset(drug, long) is not None:
+        if differ:
+            log.notes.append(f"{long} {_NO_ZONE}: {short} was used")
+            return by_clock
+        if clock is None:
+            log.notes.append(f"{long} {_NO_ZONE}: it was read as local time")
+    elif differ:
+        log.notes.append(f"{long} and {short} disagree; the former was used")
     return _Moment(full, True)
 
 
@@ -402,31 +416,39 @@ def _time_of(header: Dataset, what: str) -> _Moment | None:
     return _Moment((day or _NO_DATE) + clock, day is not None)
 
 
+def _comparable(moments: Sequence[_Moment]) -> list[float]:
+    """Seconds on one scale: of the day if only some of the dates are known."""
+    out = [(moment.when - _NO_DATE).total_seconds() for moment in moments]
+    mixed = len({moment.dated for moment in moments}) > 1
+    return [seconds % DAY for seconds in out] if mixed else out
+
+
 def _reference(
-    headers: Sequence[Dataset], half_life: float, log: _Log
+    headers: Sequence[Dataset], zone: timedelta | None, half_life: float, log: _Log
 ) -> list[_Moment | None]:
     """Start of the scan, to which START corrects: one moment a slice."""
-    private = [h.moment(header, GE_REFERENCE) for header in headers]
+    private = [h.moment(header, GE_REFERENCE, zone) for header in headers]
     if all(private):
+        if zone is None and h.utc_offset(headers[0], GE_REFERENCE) is not None:
+            log.notes.append(f"decay reference {_NO_ZONE}: it was read as local time")
         return [_Moment(when, True) for when in private if when]
     found = [_scan_start(header, half_life) for header in headers]
-    times = [moment.when for moment in found if moment]
+    times = _comparable([moment for moment in found if moment])
     if len(times) == len(headers):
-        spread = (max(times) - min(times)).total_seconds()
+        spread = max(times) - min(times)
         if spread <= MAX_REFERENCE_SPREAD:
             return list(found)
         why = f"frame reference times disagree by {spread:.0f} s"
     else:
         why = "frame reference time or duration is missing"
-    scans = [_time_of(header, "Acquisition") for header in headers]
-    first = min((s for s in scans if s), default=None)
     series = _time_of(headers[0], "Series")
-    if series and (first is None or series.when <= first.when):
-        first, name = series, "series time"
-    else:
-        name = "earliest acquisition time"
-    if first:
-        log.notes.append(f"{why}: decay was corrected to the {name}")
+    scans = [series, *(_time_of(header, "Acquisition") for header in headers)]
+    starts = [start for start in scans if start]
+    if not starts:
+        return [None] * len(headers)
+    _, first = min(zip(_comparable(starts), starts, strict=True), key=itemgetter(0))
+    name = "series time" if first is series else "earliest acquisition time"
+    log.notes.append(f"{why}: decay was corrected to the {name}")
     return [first] * len(headers)
 
 

@@ -43,8 +43,8 @@ def overlay(
     image : Image
         What to show in gray.
     labels : Image
-        Habitat numbers, 0 outside, on the grid of `image` (`HabitatResult.on` or
-        `resample` bring them there).
+        Habitat numbers, 0 outside, on the grid of `image` (`HabitatResult.on` brings
+        them there).
     planes : sequence of {"axial", "coronal", "sagittal"}
         Planes to show, side by side; those one voxel thick are left out.
     at : sequence of float, mm, optional
@@ -171,8 +171,11 @@ class _Pictures:
                 what = f"grid differs from the labels': {image.geometry.shape} voxels"
                 what += f" of {image.geometry.spacing} mm (z, y, x), not "
                 what += f"{labels.geometry.shape} of {labels.geometry.spacing}"
-                fix = "bring the labels there first: resample(labels, image)"
+                fix = "bring the labels there first: result.on(image)"
                 raise GeometryError(what, f"`{channel}`", fix)
+        if labels.array.min() < 0 or np.any(labels.array % 1):
+            what, fix = "must be whole numbers", "bring labels by result.on(image)"
+            raise MaskError(what, "`labels`", fix)
         if not (labels.array > 0).any():
             raise MaskError("no voxel is > 0", "`labels`")
         box = _around(labels, margin_mm)

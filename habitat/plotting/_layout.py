@@ -144,7 +144,7 @@ def _letters(axes: Axes, letters: str, ink: dict[str, Any]) -> None:
     )
     for letter, (x, y, ha, va) in zip(letters, places, strict=True):
         where: dict[str, Any] = {"transform": axes.transAxes, "ha": ha, "va": va}
-        axes.text(x, y, letter, size=_FONT - 1, **where, **ink)
+        axes.text(x, y, letter, size=_FONT, weight="bold", **where, **ink)
 
 
 def _scale_bar(axes: Axes, panel: Panel, inch: float, ink: dict[str, Any]) -> None:

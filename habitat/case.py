@@ -37,6 +37,7 @@ class Inputs:
 
     images: dict[str, Image]  # channel -> image, own grids
     mask: Image  # bool, own grid
+    compared: Mapping[str, str] | None  # source of the second mask of a pair
     guessed: frozenset[str]  # channels whose unit no file or Image said
     notes: tuple[str, ...]
 
@@ -95,7 +96,9 @@ def load_inputs(
         notes += [*image.notes, *_unit_notes(name, image)]
         notes += _shift_notes(name, image, masks[0])
         notes += _outside_notes(name, image, masks[0])
-    return Inputs(images, masks[0], guessed, (*notes, *masks[0].notes))
+    compared = masks[1].source if len(masks) == 2 else None
+    notes += masks[0].notes
+    return Inputs(images, masks[0], compared, guessed, tuple(notes))
 
 
 def _mask_pair(mask: Any) -> tuple[Any, Any]:

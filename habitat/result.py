@@ -314,10 +314,12 @@ class HabitatResult:
         self.plot().savefig(file, format="png", dpi=150, bbox_inches="tight")
         picture = base64.b64encode(file.getvalue()).decode()
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        columns = ["name", "voxels", "volume_ml", "fraction", "rim_fraction"]
         return (
             f"<p>{html.escape(repr(self))}</p>"
             f'<img alt="habitats" width="640" src="data:image/png;base64,{picture}">'
-            f"{self.table.round(3).to_html(index=False)}<ul>{notes}</ul>"
+            f"{self.table[columns].round(3).to_html(index=False)}"
+            + (f"<ul>{notes}</ul>" if notes else "")
         )
 
     def _label_image(self) -> Image:
@@ -378,7 +380,7 @@ def depth(mask: npt.NDArray[np.bool_], geometry: Geometry) -> Floats:
 def _center_text(item: tuple[str, Image], value: float) -> str:
     channel, image = item
     if image.unit == "HU":
-        return f"{channel} {value:.0f}"
+        return f"{channel} {value:.0f}".replace(" -0", " 0")
     short = "SUV" if channel.startswith("SUV") else channel
     return f"{short} {value:.1f}" if abs(value) < 1000 else f"{short} {value:.4g}"
 

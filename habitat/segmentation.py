@@ -307,7 +307,8 @@ def _segment(
     fitted = deep[keep] > settings.rim_mm
     raise_all(_too_few(int(fitted.sum()), settings))
     units = [i.unit for i in on.images.values()]
-    _check_contrast(X[fitted], inside, settings)
+    if not fitted.all():
+        _check_contrast(X[fitted], inside, settings)
     fit = _cluster(X, fitted, units, settings)
     labels = np.zeros(keep.shape, dtype=np.uint8)
     labels[keep] = fit.labels + 1
@@ -519,7 +520,10 @@ def _plain(value: Any) -> Any:
 
 def _sources(inputs: Inputs, on: OnGrid) -> dict[str, dict[str, str]]:
     images = {**inputs.images, "mask": inputs.mask}
-    return {
+    sources = {
         name: dict(image.source or {"path": "", "sha256": on.hashes[name]})
         for name, image in images.items()
     }
+    if inputs.compared:
+        sources["other_mask"] = dict(inputs.compared)
+    return sources

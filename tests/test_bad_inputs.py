@@ -223,7 +223,7 @@ def test_row_27_pet_and_ct_swapped():
     named = (Image(i.array, GRID, unit=u) for i, u in ((ct, "SUVbw"), (pet, "HU")))
     with pytest.warns(HabitatWarning, match="maximum 1"):
         assert segment(*named, mask).k == 2  # stating the units overrides the guess
-    with pytest.raises(ModalityError, match="must have unit 'HU', has 'SUVbw'.*swapped"):
+    with pytest.raises(ModalityError, match="must have unit 'HU', has 'SUVbw'"):
         segment(pet, Image(ct.array, GRID, unit="SUVbw"), mask)
 
 

@@ -20,15 +20,17 @@ from habitat.errors import (
     SUVError,
     raise_all,
 )
-from habitat.geometry import Floats, bounding_box, grow
+from habitat.geometry import Floats, Geometry, bounding_box, grow
 from habitat.image import Image
-from habitat.io import read, read_mask
+from habitat.io import read_mask
 from habitat.io._grids import coverage
+from habitat.io._sources import read_any
 
 Values: TypeAlias = npt.NDArray[Any]  # of one channel, inside the mask
 
 SUV_UNITS = ("SUVbw", "SUVlbm", "SUVbsa")
 UNITS = (*SUV_UNITS, "HU", "Bq/mL")
+_MODALITY = {"HU": "CT", "SUVbw": "PT"}  # of a DICOM folder that holds several series
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,8 @@ class Inputs:
     """What was read for one case."""
 
     images: dict[str, Image]  # channel -> image, own grids
-    mask: Image  # bool, own grid
+    mask: Image  # bool, cropped to the tumor
+    mask_geometry: Geometry  # the whole grid of the mask
     compared: Mapping[str, str] | None  # source of the second mask of a pair
     guessed: frozenset[str]  # channels whose unit no file or Image said
     notes: tuple[str, ...]
@@ -74,7 +77,7 @@ def load_inputs(
     images = {}
     for name in channels:
         try:
-            images[name] = read(sources[name])
+            images[name] = read_any(sources[name], _MODALITY.get(units.get(name, "")))
         except HabitatError as error:
             problems.append(_named(error, name))
     masks = []
@@ -98,7 +101,9 @@ def load_inputs(
         notes += _outside_notes(name, image, masks[0])
     compared = masks[1].source if len(masks) == 2 else None
     notes += masks[0].notes
-    return Inputs(images, masks[0], compared, guessed, tuple(notes))
+    tumor = masks[0].crop(bounding_box(masks[0].array))
+    grid = masks[0].geometry
+    return Inputs(images, tumor, grid, compared, guessed, tuple(notes))
 
 
 def _mask_pair(mask: Any) -> tuple[Any, Any]:
@@ -139,6 +144,9 @@ def _wrap_arrays(sources: dict[str, Any]) -> dict[str, Any]:
     }
     if len(set(shapes.values())) > 1:
         what = f"arrays must all have one shape (z, y, x), got {shapes}"
+        if None in shapes.values():
+            named = ", ".join(n for n, shape in shapes.items() if shape)
+            what = f"{named}: a bare array cannot be placed on the grid of the others"
         fix = "wrap each with its grid: habitat.Image(array, spacing=(z, y, x))"
         raise InputError(what, "segment", fix)
     return {n: Image(s, spacing=(1, 1, 1)) for n, s in sources.items()}
@@ -244,7 +252,7 @@ def _compare_masks(mask: Image, other: Image) -> list[str]:
 
 
 def flip_notes(
-    pet: Image, mask: Image, tumor: npt.NDArray[np.bool_], hot: Floats
+    pet: Image, inputs: Inputs, tumor: npt.NDArray[np.bool_], hot: Floats
 ) -> list[str]:
     """Warn when the mask is not hot but its mirror image fits a hot spot.
 
@@ -254,8 +262,8 @@ def flip_notes(
     if around.size == 0 or np.nanmean(hot[tumor]) >= 1.5 * around.mean():
         return []
     notes = []
-    for axis, letters in enumerate(mask.geometry.letters):
-        mirror = mask.replace(np.flip(mask.array, axis))
+    for axis, letters in enumerate(inputs.mask_geometry.letters):
+        mirror = _mirror(inputs, axis)
         cover = coverage(mirror, pet.geometry) >= 0.5 - 1e-9
         if not cover.any():
             continue
@@ -268,6 +276,17 @@ def flip_notes(
             text = f"mask may be flipped in {name}: mirrored, it fits the PET"
             notes.append(warn(f"{text} (Dice {dice:.2f})"))
     return notes
+
+
+def _mirror(inputs: Inputs, axis: int) -> Image:
+    """The mask as if its whole grid had been flipped along an axis."""
+    grid, mask = inputs.mask_geometry, inputs.mask
+    start = np.rint(grid.index(mask.geometry.world((0, 0, 0)))).astype(int)
+    start[axis] = grid.shape[axis] - start[axis] - mask.array.shape[axis]
+    z, y, x = (
+        slice(int(a), int(a) + n) for a, n in zip(start, mask.array.shape, strict=True)
+    )
+    return Image(np.flip(mask.array, axis), grid.crop((z, y, x)))
 
 
 def _dice(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:

@@ -232,12 +232,14 @@ class Geometry:
 
 def bounding_box(mask: npt.NDArray[np.bool_]) -> Box:
     """Smallest box holding every True voxel of a (z, y, x) mask that has some."""
-    box = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        hit = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return box[0], box[1], box[2]
+    z = _extent(mask.any(axis=(1, 2)))
+    y = _extent(mask[z].any(axis=(0, 2)))
+    return z, y, _extent(mask[z, y].any(axis=(0, 1)))
+
+
+def _extent(hit: npt.ArrayLike) -> slice:
+    where = np.flatnonzero(hit)
+    return slice(int(where[0]), int(where[-1]) + 1)
 
 
 def grow(box: Box, margin: Iterable[float], shape: Sequence[int]) -> Box:

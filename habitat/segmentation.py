@@ -297,7 +297,7 @@ _UNIT = "state it: image.replace(image.array, unit=...)"
 def _segment(
     inputs: Inputs, names: dict[str, str], settings: _Settings
 ) -> HabitatResult:
-    on = bring_together(inputs.images, inputs.mask, settings.grid)
+    on = bring_together(inputs.images, inputs.mask, inputs.mask_geometry, settings.grid)
     inside = {c: i.array[on.tumor & on.valid] for c, i in on.images.items()}
     notes = [*inputs.notes, *on.notes]
     notes += _check_values(inputs, on, inside, settings.k)
@@ -327,7 +327,7 @@ def _segment(
         params=_params(inputs, on, settings),
         notes=(),
         sources=_sources(inputs, on),
-        mask_geometry=inputs.mask.geometry,
+        mask_geometry=inputs.mask_geometry,
     )
     notes += _rim_notes(result.names, labels, deep)
     return replace(result, notes=tuple(dict.fromkeys(notes)))
@@ -358,7 +358,7 @@ def _check_values(
     for name, image in on.images.items():
         if image.unit in SUV_UNITS:
             pet = inputs.images[name]
-            notes += flip_notes(pet, inputs.mask, on.tumor, image.array)
+            notes += flip_notes(pet, inputs, on.tumor, image.array)
             break
     return notes
 

@@ -49,7 +49,7 @@ class OnGrid:
 
 
 def bring_together(
-    channels: Mapping[str, Image], mask: Image, grid: GridChoice
+    channels: Mapping[str, Image], mask: Image, mask_grid: Geometry, grid: GridChoice
 ) -> OnGrid:
     """Bring all channels and the mask onto one grid, cropped to the tumor.
 
@@ -58,11 +58,13 @@ def bring_together(
     channels : mapping of str to Image
         Each on its own grid; only what the tumor's box needs is touched.
     mask : Image
-        The tumor, bool.
+        The tumor, bool, cropped to it.
+    mask_grid : Geometry
+        The mask's whole grid.
     grid : str, float or sequence of float
         "coarsest", "mask", a channel's name, or voxel size in mm.
     """
-    geometry, notes = _choose_grid(grid, channels, mask)
+    geometry, notes = _choose_grid(grid, channels, mask_grid)
     box, tumor = _tumor_on(mask, geometry)
     crop = geometry.crop(box)
     notes += _lost_parts(mask, crop, tumor)
@@ -90,13 +92,13 @@ def bring_together(
 
 
 def _choose_grid(
-    grid: GridChoice, channels: Mapping[str, Image], mask: Image
+    grid: GridChoice, channels: Mapping[str, Image], mask_grid: Geometry
 ) -> tuple[Geometry, list[str]]:
     """Geometry of the `grid` argument, and a note if it oversamples the channels."""
     grids = {name: image.geometry for name, image in channels.items()}
     coarsest = max(grids.values(), key=lambda g: round(g.voxel_ml, 9))
     if isinstance(grid, str):
-        grids |= {"coarsest": coarsest, "mask": mask.geometry}
+        grids |= {"coarsest": coarsest, "mask": mask_grid}
         chosen = grids[one_of("grid", grid, grids)]
     else:
         chosen = as_geometry(grid, coarsest)

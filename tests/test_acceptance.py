@@ -139,3 +139,16 @@ def test_warnings_are_also_notes(shared):
     for warning in caught:
         assert str(warning.message) in result.notes
         assert warning.filename == __file__  # it points at the caller's line
+
+
+@pytest.mark.filterwarnings("ignore:FDG uptake time:habitat.errors.HabitatWarning")
+def test_one_folder_with_all_series_of_a_patient(shared, tmp_path):
+    """As exported at 18:00: PET, CT and RTSTRUCT files side by side."""
+    source = shared / "data" / "sts_petct_dicom" / "STS_006"
+    for file in source.rglob("*/image/*.dcm"):
+        (tmp_path / f"{file.parts[-3]}_{file.name}").symlink_to(file)
+    (tmp_path / "RS.dcm").symlink_to(source / "PET" / "mask" / "RS.dcm")
+    mixed = habitat.segment(tmp_path, tmp_path, tmp_path / "RS.dcm")
+    parts = [source / "PET" / "image", source / "CT" / "image"]
+    apart = habitat.segment(*parts, source / "PET" / "mask" / "RS.dcm")
+    np.testing.assert_array_equal(mixed.labels, apart.labels)

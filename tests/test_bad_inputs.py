@@ -295,7 +295,7 @@ def test_arrays_of_one_shape_are_taken_with_a_warning():
     assert result.geometry.spacing == (1.0, 1.0, 1.0)
     with pytest.raises(InputError, match="arrays must all have one shape"):
         segment(pet, ct[:-1], mask)
-    with pytest.raises(InputError, match="arrays must all have one shape"):
+    with pytest.raises(InputError, match="pet, ct: a bare array cannot be placed"):
         segment(pet, ct, scene()[2])
 
 

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -233,7 +234,8 @@ def test_several_series_are_listed_and_chosen(tmp_path):
         read_dicom(tmp_path)
     assert f"{ct.series_uid} (CT 'Thorax', number 2, 12 slices)" in str(caught.value)
     assert f"{pet.series_uid} (PT 'PET AC', number 3, 3 slices)" in str(caught.value)
-    for name in (ct.series_uid, "Thorax", 2, "2"):
+    assert "choose with `habitat.read_dicom(folder, series=...)`" in str(caught.value)
+    for name in (ct.series_uid, "Thorax", 2, "2", "CT"):
         np.testing.assert_array_equal(read_dicom(tmp_path, series=name).array, CT)
     with pytest.raises(DicomError, match="0 series named 'Abdomen'"):
         read_dicom(tmp_path, series="Abdomen")
@@ -250,11 +252,17 @@ def test_other_objects_and_files_are_passed_over(tmp_path):
         ds.save_as(tmp_path / "image" / f"{modality}.dcm")
     (tmp_path / "image" / "notes.txt").write_text("no image")
     (tmp_path / "image" / "preview.jpg").write_bytes(b"\xff\xd8" + bytes(300))
-    (tmp_path / "image" / "empty").write_bytes(b"")
+    (tmp_path / "image" / "._IM1.dcm").write_bytes(b"\0\5\x16\7" * 99)  # macOS
     assert list(find_series(tmp_path)) == [written.series_uid]  # one level below
     np.testing.assert_array_equal(read_dicom(tmp_path).array, CT)
     with pytest.raises(DicomError, match=r"is not an image slice \(RTSTRUCT\)"):
         read_dicom(tmp_path / "image" / "RTSTRUCT.dcm")
+    for path in written.files:
+        path.unlink()
+    with pytest.raises(
+        DicomError, match="no DICOM image series, only DIR, RTSTRUCT, S"
+    ):
+        read_dicom(tmp_path / "image")
 
 
 def test_a_bad_series_does_not_hide_a_good_one(tmp_path):
@@ -275,6 +283,82 @@ def test_nothing_there(tmp_path):
         read_dicom(tmp_path / "absent")
     with pytest.raises(ConfigError, match="did you mean 'SUVbw'"):
         read_dicom(tmp_path, suv="SUVBW")
+
+
+@pytest.mark.parametrize("below", ["DICOM/PA0/ST0/SE0", "study/series"])
+def test_series_in_nested_folders(tmp_path, below):
+    written = write_series(tmp_path / below, CT, modality="CT")
+    (tmp_path / "DICOMDIR").write_text("no image")
+    np.testing.assert_array_equal(read_dicom(tmp_path).array, CT)
+    (tmp_path / below / "loop").symlink_to(tmp_path)
+    assert list(find_series(tmp_path)) == [written.series_uid]
+    with pytest.raises(DicomError, match="holds no DICOM image series"):
+        read_dicom(write_text(tmp_path / "other" / "notes.txt").parent)
+
+
+def write_text(path):
+    path.parent.mkdir(parents=True)
+    path.write_text("no image")
+    return path
+
+
+@pytest.mark.parametrize("bare", ["meta", "explicit", "implicit"])
+def test_files_without_a_preamble(tmp_path, bare):
+    for path in write_series(tmp_path, CT, modality="CT").files:
+        ds = pydicom.dcmread(path)
+        if bare == "meta":
+            path.write_bytes(path.read_bytes()[132:])
+            continue
+        plain = pydicom.Dataset({tag: ds[tag] for tag in ds.keys()})  # noqa: SIM118
+        plain.save_as(path, implicit_vr=bare == "implicit", little_endian=True)
+    np.testing.assert_array_equal(read_dicom(tmp_path).array, CT)
+
+
+@pytest.mark.parametrize("how", ["beside", "in two folders", "folder linked twice"])
+def test_copies_of_files_count_once(tmp_path, how):
+    written = write_series(tmp_path / "a", CT, modality="CT")
+    if how == "beside":
+        for path in written.files:
+            shutil.copy(path, path.with_name(f"{path.stem} (1).dcm"))
+    elif how == "in two folders":
+        shutil.copytree(tmp_path / "a", tmp_path / "b")
+    else:
+        (tmp_path / "b").symlink_to(tmp_path / "a")
+    image = read_dicom(tmp_path)
+    np.testing.assert_array_equal(image.array, CT)
+    assert any("12 files are copies of others" in note for note in image.notes)
+
+
+def test_localizers_do_not_hide_the_series(tmp_path):
+    scout = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    written = write_series(tmp_path, CT, modality="CT")
+    own = write_series(
+        tmp_path, CT[:2], modality="CT", positions=[(0, 0, 0), (9, 0, 0)], **scout
+    )
+    turned = {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}
+    inside = write_series(
+        tmp_path / "scout",
+        np.zeros((1, 9, 9), np.int16),
+        modality="CT",
+        series_uid=written.series_uid,
+        origin_xyz=(0, 0, 500),
+        **scout,
+        **turned,
+    )
+    inside.files[0].rename(tmp_path / "scout.dcm")
+    image = read_dicom(tmp_path)
+    np.testing.assert_array_equal(image.array, CT)
+    assert any("3 localizer images passed over" in note for note in image.notes)
+    with pytest.raises(DicomError, match=r"not an image slice \(CT localizer\)"):
+        read_dicom(own.files[0])
+
+
+def test_projections_are_warned_about(tmp_path):
+    write_series(
+        tmp_path, CT, modality="CT", ImageType=["DERIVED", "SECONDARY", "AXIAL", "MIP"]
+    )
+    with pytest.warns(HabitatWarning, match="maximum intensity projections"):
+        read_dicom(tmp_path)
 
 
 # --- folders that are wrong -----------------------------------------------------------
@@ -302,9 +386,16 @@ def test_slices_missing_at_the_end_are_told_by_the_header(tmp_path):
         read_dicom(tmp_path)
 
 
+def other_version(path, to):
+    """Write the same instance with other pixels."""
+    ds = pydicom.dcmread(path)
+    ds.PixelData = bytes(len(ds.PixelData))
+    ds.save_as(to)
+
+
 def test_double_slices_name_their_files(tmp_path):
     written = write_series(tmp_path, CT, modality="CT")
-    shutil.copy(written.files[2], tmp_path / "copy.dcm")
+    other_version(written.files[2], tmp_path / "copy.dcm")
     with pytest.raises(DicomError, match=r"1 slices are double, .* z=8 ") as caught:
         read_dicom(tmp_path)
     assert "copy.dcm" in str(caught.value)
@@ -313,7 +404,7 @@ def test_double_slices_name_their_files(tmp_path):
 
 def test_double_and_missing_are_told_together(tmp_path):
     written = write_series(tmp_path, CT, modality="CT")
-    shutil.copy(written.files[2], tmp_path / "copy.dcm")
+    other_version(written.files[2], tmp_path / "copy.dcm")
     written.files[7].unlink()
     with pytest.raises(
         DicomError, match=r"double.*\n.*1 of 12 slices missing near z=28"
@@ -333,7 +424,7 @@ def test_color_is_no_image(tmp_path):
     ds.PlanarConfiguration = 0
     ds.PixelData *= 3
     ds.save_as(written.files[0])
-    with pytest.raises(DicomError, match=r"shape \(5, 4, 3\), not \(5, 4\)"):
+    with pytest.raises(DicomError, match="pixels are colors, not gray values"):
         read_dicom(tmp_path)
 
 
@@ -344,6 +435,41 @@ def test_two_time_points_in_one_series(tmp_path):
     write_series(tmp_path, CT, modality="CT", series_uid="1.2.3", frame_uid="1.2")
     with pytest.raises(DicomError, match=r"12 slices are double.*time points"):
         read_dicom(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "text"),
+    [
+        (
+            "FrameReferenceTime",
+            [1000, 2000, 10000],
+            " with FrameReferenceTime 1000.0, 2000.0, 10000.0",
+        ),
+        ("AcquisitionNumber", [1, 2, 3], " with AcquisitionNumber 1, 2, 3"),
+        ("AcquisitionNumber", [1, 2, 2], ": 8 slices are double"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["DYNAMIC", "GATED", None])
+def test_volumes_in_one_series_are_counted(tmp_path, kind, key, values, text):
+    write_series(
+        tmp_path,
+        CT + 2000,
+        positions=[(0, 0, 4 * z) for z in range(4)] * 3,
+        SeriesType=kind and [kind, "IMAGE"],
+        per_slice={key: np.repeat(values, 4).tolist()},
+    )
+    with pytest.raises(DicomError) as caught:
+        read_dicom(tmp_path)
+    assert f"3 images at each of 4 positions{text}" in caught.value.what
+    said = f"{kind} PET, 3 time points: ".lower() in caught.value.what.lower()
+    assert said == (kind is not None)
+
+
+def test_the_odd_slice_is_named(tmp_path):
+    sizes = [[1, 1], *[[2, 2]] * 11]
+    text = broken(tmp_path, "PixelSpacing", per_slice={"PixelSpacing": sizes})
+    assert "2 2 in 11 of them, 1 1 in" in text
+    assert "_0000.dcm" in text
 
 
 def test_gantry_tilt(tmp_path):
@@ -385,7 +511,11 @@ def test_mixed_orientations_sizes_and_frames(tmp_path):
         ({"PixelSpacing": None}, "PixelSpacing is missing"),
         ({"PixelSpacing": [0, 1]}, "5 x 4 pixels of 0 x 1 mm"),
         ({"Rows": 7}, "pixels cannot be read .transfer syntax Explicit VR Little"),
-        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "cannot be read"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "are colors, not gray"),
+        ({"SamplesPerPixel": 3}, "cannot be read"),
+        # bits that pydicom would take from the wrong end
+        ({"BitsStored": 12, "HighBit": 15}, "HighBit is 15, not BitsStored - 1 = 11"),
+        ({"slopes": 0}, "RescaleSlope is 0"),
     ],
 )
 def test_bad_slices(tmp_path, tags, message):
@@ -407,8 +537,11 @@ def test_truncated_pixels(tmp_path):
     with pytest.raises(DicomError, match=r"less than expected .30 vs 40") as caught:
         read_dicom(tmp_path)
     assert "copy or export it again" in str(caught.value)
-    written.files[6].write_bytes(data[:-60])  # not even the element is left
+    written.files[6].write_bytes(data[:-48])  # not even the element is left
     with pytest.raises(DicomError, match="pixels cannot be read"):
+        read_dicom(tmp_path)
+    written.files[6].write_bytes(data[:-60])  # nor the last of the header
+    with pytest.raises(DicomError, match="RescaleSlope is missing in 1 of 12 slices"):
         read_dicom(tmp_path)
 
 
@@ -417,10 +550,30 @@ def test_damaged_headers_are_warned_about(tmp_path, keep):
     written = write_series(tmp_path, CT, modality="CT")
     data = written.files[-1].read_bytes()
     written.files[-1].write_bytes(data[:keep])
-    with pytest.warns(HabitatWarning, match="1 DICOM files are damaged: ") as caught:
+    with pytest.warns(HabitatWarning, match="1 DICOM files are damaged") as caught:
         image = read_dicom(tmp_path)
     assert written.files[-1].name in str(caught[0].message)
     assert image.array.shape[0] == 11
+    assert str(caught[0].message) in image.notes
+
+
+def test_files_cut_to_nothing_or_forbidden_are_not_overlooked(tmp_path, monkeypatch):
+    written = write_series(tmp_path, CT, modality="CT")
+    for i, path in enumerate(written.files):
+        path.rename(tmp_path / f"IM{i:02d}")
+    (tmp_path / "IM11").write_bytes(b"")
+    with pytest.warns(HabitatWarning, match="1 DICOM files are damaged.*: IM11"):
+        assert len(read_dicom(tmp_path).array) == 11
+    really = Path.open
+
+    def forbidden(path, *args, **kwargs):
+        if path.name == "IM10":
+            raise PermissionError(13, "Permission denied")
+        return really(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.warns(HabitatWarning, match="2 DICOM files are .*: IM10, IM11"):
+        assert len(read_dicom(tmp_path).array) == 10
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,17 @@ def test_label_numbers_only_name_the_regions(values, far):
         assert (one.array == (array == label)).all()
 
 
+def test_file_that_may_not_be_read(tmp_path, monkeypatch):
+    def forbidden(*_args: Any, **_kwargs: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "RS.dcm").write_bytes(b"")
+    monkeypatch.setattr(Path, "open", forbidden)
+    for path in (tmp_path, tmp_path / "RS.dcm"):
+        with pytest.raises(InputError, match="cannot be read .Permission denied"):
+            read_mask(path)
+
+
 def test_not_a_mask_at_all(tmp_path):
     with pytest.raises(InputError, match="wrap an array"):
         read_mask(labels(1))
@@ -188,7 +200,7 @@ def slicer_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("label", [2, "Läsion 2", "läsion 2"])
+@pytest.mark.parametrize("label", [2, "Läsion 2", "läsion 2", "La\u0308sion 2"])
 def test_seg_nrrd_round_trip(slicer_file, label):
     mask = read_mask(slicer_file, label=label)
     assert (mask.array == (labels(1, 2, 2) == 2)).all()
@@ -411,5 +423,10 @@ def test_dicom_that_is_no_mask(tmp_path, series):
         read_mask(series.folder)
     for name in ("a.dcm", "b.dcm"):
         write_seg(tmp_path / name, series, labels(1)[..., None])
+        shutil.copy(tmp_path / name, tmp_path / f"copy of {name}")
     with pytest.raises(DicomError, match=r"2 DICOM SEG or RTSTRUCT.*a\.dcm, b\.dcm"):
         read_mask(tmp_path)
+    for path in tmp_path.glob("*b.dcm"):
+        path.unlink()
+    (tmp_path / "._a.dcm").write_bytes(b"\0\5\x16\7" * 99)  # beside it on a Mac's disk
+    assert read_mask(tmp_path).array.sum() == (labels(1) > 0).sum()

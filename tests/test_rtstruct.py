@@ -365,6 +365,71 @@ def test_row_41_other_frame_of_reference(write, series):
         read_mask(path, reference=other)
 
 
+def change(path, edit):
+    ds = dcmread(path)
+    edit(ds.StructureSetROISequence, ds.ROIContourSequence)
+    ds.save_as(path)
+    return path
+
+
+def test_contours_of_one_number_are_joined(write, series):
+    grid = grid_of()
+    path = write({"GTV": drawn(SQUARE, [1], grid), "x": drawn(SQUARE, [2, 3], grid)})
+
+    def edit(rois: Any, contours: Any) -> None:
+        contours[1].ReferencedROINumber = 1
+
+    mask = read_mask(change(path, edit), label="GTV", reference=series.folder)
+    np.testing.assert_array_equal(mask.array, square_mask())
+
+
+def test_structures_that_share_a_number_are_not_mixed_up(write, series):
+    grid = grid_of()
+    path = write({"GTV": drawn(SQUARE, [1], grid), "Lung": drawn(HOLE, [1], grid)})
+
+    def edit(rois: Any, contours: Any) -> None:
+        rois[1].ROINumber = contours[1].ReferencedROINumber = 1
+
+    with pytest.raises(DicomError, match="'GTV', 'Lung' share ROI number 1"):
+        read_mask(change(path, edit), label="GTV", reference=series.folder)
+
+
+def test_contours_of_an_unlisted_structure_are_found_by_number(write, series):
+    grid = grid_of()
+    path = write({"GTV": drawn(HOLE, [1], grid), "x": drawn(SQUARE, [1, 2, 3], grid)})
+
+    def edit(rois: Any, contours: Any) -> None:
+        del rois[1]
+
+    change(path, edit)
+    with pytest.raises(MaskError, match=r"\{1 \(GTV\): 1, 2: 3\} contours"):
+        read_mask(path, reference=series.folder)
+    mask = read_mask(path, label=2, reference=series.folder)
+    np.testing.assert_array_equal(mask.array, square_mask())
+
+
+def test_reference_may_be_one_file_of_the_series(write, series):
+    path = write({"GTV": drawn(SQUARE, [1, 2, 3], grid_of())})
+    mask = read_mask(path, reference=series.files[3])
+    np.testing.assert_array_equal(mask.array, square_mask())
+    assert mask.meta["series_uid"] == series.series_uid
+
+
+def test_what_is_wrong_with_the_series_is_said_as_it_is(tmp_path):
+    places = [(0, 0, 3.0 * (z + (z > 3))) for z in range(SHAPE[0])]
+    zeros = np.zeros(SHAPE, np.int16)
+    ct = write_series(tmp_path / "CT", zeros, modality="CT", positions=places)
+    path = write_rtstruct(
+        tmp_path / "RS.dcm",
+        {"GTV": drawn(SQUARE, [1], grid_of())},
+        frame_uid=ct.frame_uid,
+        series_uid=ct.series_uid,
+    )
+    with pytest.raises(DicomError, match="1 of 7 slices missing") as caught:
+        read_mask(path)
+    assert "cannot be read" not in str(caught.value)
+
+
 def test_no_structure_has_contours(write, series):
     with pytest.raises(DicomError, match=r"no structure has contours.*'a'"):
         read_mask(write({"a": []}), reference=series.folder)

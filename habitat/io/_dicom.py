@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,25 +19,31 @@ import numpy.typing as npt
 import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
-from pydicom.uid import RLELossless
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from habitat._check import one_of, warn
-from habitat.errors import DicomError, InputError
+from habitat.errors import DicomError, InputError, raise_all
 from habitat.geometry import Geometry
 from habitat.image import Image
 from habitat.io import _header as h
+from habitat.io._files import file_hash
 from habitat.io._memory import check_memory
 from habitat.io._stack import Stack, is_multiframe, stack_geometry, thickness
 from habitat.io._suv import UNITS, suv_scale
 
 Floats = npt.NDArray[np.float64]
+Slices = list[tuple[Path, Dataset]]
 
+_DEPTH = 5  # levels: an exported disc has DICOM/PA0/ST0/SE0
+# first tag of a file without the preamble: (0002,0000) or one of group 0008
+_BARE = {b"\2\0\0\0", *(bytes([8, 0, element, 0]) for element in (0, 5, 8, 22))}
 _NOT_IMAGES = {"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "SR", "PR", "REG", "KO"}
 _SLICE_CLASSES = {  # CT, MR, PET Image Storage
     "1.2.840.10008.5.1.4.1.1.2",
     "1.2.840.10008.5.1.4.1.1.4",
     "1.2.840.10008.5.1.4.1.1.128",
 }
+_COLORS = {"RGB", "YBR_FULL", "YBR_FULL_422", "PALETTE COLOR"}
 _FACTS = {
     "SliceThickness": "slice_thickness_mm",
     "KVP": "kvp",
@@ -67,6 +74,7 @@ class Series:
     frame_uid: str
     files: tuple[Path, ...]
     headers: tuple[Dataset, ...]
+    notes: tuple[str, ...] = ()  # on the folder
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -92,11 +100,11 @@ def read_dicom(
     Parameters
     ----------
     folder : path
-        Folder of the series (its direct subfolders are looked at if it has none
-        itself), or one file of it.
+        Folder of the series (where it has none itself, its nearest subfolders that
+        have one are looked at), or one file of it.
     series : str or int, optional
-        SeriesInstanceUID, or a description or number that only one series has. Needed
-        when there are several.
+        SeriesInstanceUID, or a description, number or modality ("CT", "PT", "MR") that
+        only one series has. Needed when there are several.
     suv : {"SUVbw", "SUVlbm", "SUVbsa", "Bq/mL"}
         Unit of a PET image. SUVlbm uses the lean body mass of Janmahasatian (2005).
 
@@ -120,6 +128,7 @@ def read_dicom(
 
     Notes
     -----
+    Localizers, and second copies of the same file, are passed over and noted.
     Every slice is rescaled in float64 with its own slope. Image readers that take the
     type of the volume from its first slice destroy PET with a slope per slice.
 
@@ -133,9 +142,10 @@ def read_dicom(
     one_of("suv", suv, UNITS)
     where = os.fspath(folder)
     with h.quiet():
-        chosen = _choose(Path(folder), series)
+        chosen = choose_series(Path(folder), series)
         shape = chosen.geometry.shape
         lines = [_rescale(header, where) for header in chosen.headers]
+        _check_stored(chosen)
         factors = np.ones(len(lines))
         dtype, unit, meta = _dtype(chosen.headers[0], lines), None, _meta(chosen)
         notes = _notes(chosen)
@@ -159,62 +169,97 @@ def read_dicom(
 
 
 def find_series(folder: Path) -> dict[str, Series]:
-    """Image series of a folder, or if it has none of its direct subfolders, by UID.
+    """Image series of a folder, or if it has none of its nearest subfolders, by UID.
 
-    Structures, segmentations, doses, DICOMDIR and files that are not DICOM are passed
-    over; damaged image files are warned about.
+    Structures, segmentations, doses, DICOMDIR, localizers, second copies of a file and
+    files that are not DICOM are passed over; damaged image files are warned about.
     """
     if not folder.is_dir():
         raise InputError("folder not found", str(folder), "check the path")
     with h.quiet():
-        children = sorted(folder.iterdir())
-        found = _headers([path for path in children if path.is_file()])
-        if not found:
-            below = [_ls(child) for child in children if child.is_dir()]
-            found = _headers(list(chain.from_iterable(below)))
-        groups: dict[str, list[tuple[Path, Dataset]]] = {}
+        level, found, notes = [folder], Slices(), list[str]()
+        for _ in range(_DEPTH):
+            below = list(chain.from_iterable(map(listing, level)))
+            found, more = _headers([path for path in below if path.is_file()])
+            notes += more
+            level = [path for path in below if path.is_dir()]
+            if found:
+                break
+        found, more = _distinct(found, str(folder))
+        groups: dict[str, Slices] = {}
         for path, header in found:
             uid = h.text(header, "SeriesInstanceUID")
             groups.setdefault(uid, []).append((path, header))
-        return {uid: _series(uid, group) for uid, group in groups.items()}
+        notes += more
+        return {uid: _series(uid, group, notes) for uid, group in groups.items()}
 
 
-def _ls(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file())
+def listing(folder: Path) -> list[Path]:
+    """What is in a folder, in order; nothing if it may not be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
-def _headers(files: Sequence[Path]) -> list[tuple[Path, Dataset]]:
+def _headers(files: Sequence[Path]) -> tuple[Slices, list[str]]:
+    """Headers of the image slices, and notes on files that should be such."""
     out, damaged = [], []
     for path in files:
         header = _header(path)
         if header is None:
-            if path.suffix.lower() == ".dcm":
-                damaged.append(path.name)
-        elif _is_image(header):
+            continue
+        if _is_image(header):
             out.append((path, header))
         elif _class(header) in _SLICE_CLASSES | {""}:
             damaged.append(path.name)
-    if damaged:
-        names = ", ".join(damaged[:5]) + (", ..." if len(damaged) > 5 else "")
-        warn(f"{files[0].parent}: {len(damaged)} DICOM files are damaged: {names}")
-    return out
+    if not damaged:
+        return out, []
+    names = ", ".join(damaged[:5]) + (", ..." if len(damaged) > 5 else "")
+    what = f"{len(damaged)} DICOM files are damaged, unreadable or without position"
+    return out, [warn(f"{files[0].parent}: {what}: {names}")]
 
 
 def _header(path: Path) -> Dataset | None:
-    """Header of a DICOM file; None if it is not one or cannot be parsed."""
+    """Header of a DICOM file, empty if it is damaged; None of another file."""
+    if path.name.startswith("."):  # .DS_Store, and ._x.dcm that macOS puts beside x.dcm
+        return None
     try:
         with path.open("rb") as file:
-            if file.read(132)[128:] != b"DICM":
+            head = file.read(132)
+            bare = head[:4] in _BARE
+            known = bare or head[128:] == b"DICM" or path.suffix.lower() == ".dcm"
+            if head and not known:
                 return None
             file.seek(0)
-            return pydicom.dcmread(file, stop_before_pixels=True)
+            return pydicom.dcmread(file, stop_before_pixels=True, force=bare)
     except (OSError, *h.BROKEN):
-        return None
+        return Dataset()
 
 
 def _class(header: Dataset) -> str:
-    meta = h.text(header.file_meta, "MediaStorageSOPClassUID")
+    meta = h.text(getattr(header, "file_meta", header), "MediaStorageSOPClassUID")
     return meta or h.text(header, "SOPClassUID")
+
+
+def _distinct(found: Slices, where: str) -> tuple[Slices, list[str]]:
+    """Leave out localizers beside other images, and files that are there twice."""
+    kinds = [h.text(header, "ImageType").upper().split("\\") for _, header in found]
+    kept = [
+        one for one, kind in zip(found, kinds, strict=True) if "LOCALIZER" not in kind
+    ]
+    kept = kept or found
+    n = len(found) - len(kept)
+    notes = [f"{where}: {n} localizer images passed over"] if n else []
+    times = Counter(h.text(header, "SOPInstanceUID") for _, header in kept)
+    out: dict[tuple[str, str], tuple[Path, Dataset]] = {}
+    for path, header in kept:
+        uid = h.text(header, "SOPInstanceUID")
+        key = uid, (file_hash(path) if times[uid] > 1 else "")
+        out.setdefault(key, (path, header))
+    if n := len(kept) - len(out):
+        notes.append(f"{where}: {n} files are copies of others, used once")
+    return list(out.values()), notes
 
 
 def _is_image(header: Dataset) -> bool:
@@ -223,7 +268,7 @@ def _is_image(header: Dataset) -> bool:
     return placed and listed and h.text(header, "Modality") not in _NOT_IMAGES
 
 
-def _series(uid: str, group: list[tuple[Path, Dataset]]) -> Series:
+def _series(uid: str, group: Slices, notes: Sequence[str]) -> Series:
     first = group[0][1]
     axes = h.numbers(first, "ImageOrientationPatient", 6) or [0.0] * 6
     normal = np.cross(axes[:3], axes[3:])
@@ -241,34 +286,43 @@ def _series(uid: str, group: list[tuple[Path, Dataset]]) -> Series:
         frame_uid=h.text(first, "FrameOfReferenceUID"),
         files=files,
         headers=headers,
+        notes=tuple(notes),
     )
 
 
-def _choose(path: Path, series: str | int | None) -> Series:
+def choose_series(path: Path, series: str | int | None = None) -> Series:
+    """Return the one series of a folder, the one that is named, or that of a file."""
     where = str(path)
     if path.is_file():
         header = _header(path)
-        if header is None or not _is_image(header):
-            kind = h.text(header, "Modality") if header else "not DICOM"
-            what = f"is not an image slice ({kind or 'no modality'})"
-            raise DicomError(what, where, "give the folder of an image series")
-        uid = h.text(header, "SeriesInstanceUID")
-        return find_series(path.parent)[uid]
+        kind = "not DICOM" if header is None else h.text(header, "Modality")
+        if header is not None and _is_image(header):
+            uid = h.text(header, "SeriesInstanceUID")
+            if own := find_series(path.parent).get(uid):
+                return own
+            kind = f"{kind} localizer"
+        what = f"is not an image slice ({kind or 'damaged, or without modality'})"
+        raise DicomError(what, where, "give the folder of an image series")
     found = find_series(path)
     if not found:
-        raise DicomError("holds no DICOM image series", where, "check the path")
+        headers = map(_header, filter(Path.is_file, listing(path)))
+        kinds = {h.text(header, "Modality") for header in headers if header}
+        only = f", only {', '.join(sorted(kinds))}" if kinds else ""
+        fix = "check the path, and that its files may be read"
+        raise DicomError(f"holds no DICOM image series{only}", where, fix)
     wanted = str(series)
-    fits = [
-        one
-        for one in found.values()
-        if series is None or wanted in (one.uid, one.description, _number(one))
-    ]
+    fits = [one for one in found.values() if series is None or wanted in _names(one)]
     if len(fits) == 1:
         return fits[0]
     listed = "".join(f"\n  {one}" for one in found.values())
     name = "" if series is None else f" named {wanted!r}"
     what = f"{len(fits)} series{name}, one is needed; the folder holds:{listed}\n"
-    raise DicomError(what, where, "choose by `series=` (UID, description or number)")
+    fix = "choose with `habitat.read_dicom(folder, series=...)` (UID, description, "
+    raise DicomError(what, where, fix + "number or modality), or give one of its files")
+
+
+def _names(series: Series) -> tuple[str, ...]:
+    return series.uid, series.description, _number(series), series.modality
 
 
 def _number(series: Series) -> str:
@@ -278,13 +332,16 @@ def _number(series: Series) -> str:
 def _notes(series: Series) -> list[str]:
     """Warn of what the headers leave open."""
     out, n = [], len(series.files)
+    kind = h.text(series.headers[0], "ImageType")
+    if "MIP" in kind.upper().split("\\"):
+        out.append(f"{series.folder}: maximum intensity projections ({kind})")
     if n == 1 and not thickness(series.headers):
         out.append(f"{series.folder}: a single slice without thickness, taken as 1 mm")
     announced = h.number(series.headers[0], "NumberOfSlices") or 0
     if announced > n:
         what = f"{n} slices found, the header announces {announced:g}"
         out.append(f"{series.folder}: {what}: cropped, or not copied in full?")
-    return [warn(note) for note in out]
+    return [*series.notes, *(warn(note) for note in out)]
 
 
 # --- voxels ---------------------------------------------------------------------------
@@ -299,6 +356,29 @@ def _rescale(header: Dataset, where: str) -> tuple[float, float]:
             raise DicomError(what, where, "export it again")
         out.append(found)
     return out[0], out[1]
+
+
+def _check_stored(series: Series) -> None:
+    """Refuse what would give values without an error, but not the right ones."""
+    out = []
+    # PET's slopes are checked with all else that forbids an SUV
+    headers = () if series.modality == "PT" else series.headers
+    n, sloped = len(headers), sum(h.given(one, "RescaleSlope") for one in headers)
+    if 0 < sloped < n:
+        out.append(f"RescaleSlope is missing in {n - sloped} of {n} slices")
+    elif any(h.number(header, "RescaleSlope") == 0 for header in headers):
+        out.append("RescaleSlope is 0")
+    if any(
+        h.text(one, "PhotometricInterpretation") in _COLORS for one in series.headers
+    ):
+        out.append("pixels are colors, not gray values")
+    for header in series.headers:
+        bits, high = (h.number(header, key) for key in ("BitsStored", "HighBit"))
+        if bits and high is not None and high != bits - 1:
+            out.append(f"HighBit is {high:g}, not BitsStored - 1 = {bits - 1:g}")
+            break
+    fix = "copy or export it again"
+    raise_all([DicomError(what, str(series.folder), fix) for what in out])
 
 
 def _dtype(header: Dataset, lines: Sequence[tuple[float, float]]) -> np.dtype[Any]:
@@ -341,8 +421,12 @@ def _plane(path: Path, data: bytes, line: tuple[float, float]) -> Floats:
     """Rescaled values of one file, in float64."""
     syntax = "unknown"
     try:
-        slice_ = pydicom.dcmread(BytesIO(data))
-        uid = slice_.file_meta.TransferSyntaxUID
+        slice_ = pydicom.dcmread(BytesIO(data), force=True)
+        uid = slice_.file_meta.get("TransferSyntaxUID")
+        if uid is None:  # a bare data set; pydicom has seen which of the two it is
+            implicit = slice_.original_encoding[0]
+            uid = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+            slice_.file_meta.TransferSyntaxUID = uid
         syntax = uid.name
         if uid.is_compressed and uid != RLELossless:
             # GDCM, which rescales; one file at a time, so with the slice's own slope

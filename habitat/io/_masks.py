@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from habitat.errors import ConfigError, DicomError, InputError, MaskError
 from habitat.image import Image
-from habitat.io._files import from_simpleitk, read_file
+from habitat.io._files import file_hash, from_simpleitk, read_file
 from habitat.io._segmentations import (
     has_segments,
     pick,
@@ -46,7 +46,7 @@ def read_mask(
         else without regard to case). Not needed where there is only one.
     reference : Image, Geometry, path, or sequence of these, optional
         Where the series that an RTSTRUCT was drawn on may be found: images, or DICOM
-        folders. Without it the RTSTRUCT's folder and the folders beside it are
+        folders or files. Without it the RTSTRUCT's folder and the folders beside it are
         searched. If only other images are given, the first one's grid is taken.
 
     Returns
@@ -113,7 +113,10 @@ def _mask_file(path: Path) -> Path:
     if not path.is_dir():
         raise InputError("mask not found", str(path), "check the path")
     files = sorted(p for p in path.iterdir() if p.is_file())
+    files = [p for p in files if not p.name.startswith(".")]  # macOS: ._RS.dcm
     found = [p for p in files if _dicom_kind(p) in ("SEG", "RTSTRUCT")]
+    if len(found) > 1:  # a file and its copies are one
+        found = list({file_hash(p): p for p in found[::-1]}.values())[::-1]
     if len(found) == 1:
         return found[0]
     names = ", ".join(p.name for p in found[:10])
@@ -146,8 +149,12 @@ def _read_named(
 
 def _dicom_kind(path: Path) -> str:
     """Modality of a DICOM file; "" for another file."""
-    with path.open("rb") as file:
-        marked = file.read(132)[128:] == b"DICM"
+    try:
+        with path.open("rb") as file:
+            marked = file.read(132)[128:] == b"DICM"
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+        raise InputError(what, str(path), "check its permissions") from error
     if not marked and path.suffix.lower() not in (".dcm", ".dicom"):
         return ""
     from pydicom import dcmread

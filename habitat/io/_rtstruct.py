@@ -17,13 +17,14 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from habitat._check import warn
-from habitat.errors import DicomError, GeometryError
+from habitat.errors import DicomError, GeometryError, HabitatError
 from habitat.geometry import Floats, Geometry
 from habitat.image import Image
 from habitat.io import _header as h
-from habitat.io._dicom import Series, find_series
+from habitat.io._dicom import Series, choose_series, find_series, listing
 from habitat.io._files import file_hash, read_file
 from habitat.io._segmentations import pick
+from habitat.io._sources import is_dicom
 
 Source = Image | Geometry | str | os.PathLike[str]
 Reference = Source | Sequence[Source] | None
@@ -45,6 +46,8 @@ def readable(where: str) -> Iterator[None]:
     try:
         with h.quiet():
             yield
+    except HabitatError:
+        raise
     except (InvalidDicomError, OSError, ArithmeticError, *h.BROKEN) as error:
         what = f"cannot be read as DICOM ({type(error).__name__}: {error})"
         raise DicomError(what, where, "copy or export it again") from error
@@ -101,20 +104,24 @@ def read_rtstruct(
 
 
 def _structures(file: Dataset) -> list[_Structure]:
-    contours = {
-        h.number(item, "ReferencedROINumber"): h.items(item, "ContourSequence")
-        for item in h.items(file, "ROIContourSequence")
-    }
-    return [
+    contours: dict[int, list[Dataset]] = {}
+    for item in h.items(file, "ROIContourSequence"):
+        if (number := h.number(item, "ReferencedROINumber")) is not None:
+            contours.setdefault(int(number), []).extend(
+                h.items(item, "ContourSequence")
+            )
+    named = [
         _Structure(
             int(number),
             h.text(item, "ROIName"),
             h.text(item, "ReferencedFrameOfReferenceUID"),
-            contours.get(number, []),
+            contours.get(int(number), []),
         )
         for item in h.items(file, "StructureSetROISequence")
         if (number := h.number(item, "ROINumber")) is not None
     ]
+    nameless = contours.keys() - {s.number for s in named}
+    return named + [_Structure(n, "", "", contours[n]) for n in sorted(nameless)]
 
 
 def _wanted(file: Dataset) -> list[tuple[str, str]]:
@@ -132,6 +139,11 @@ def _choose(
     structures: Sequence[_Structure], label: int | str | None, where: str
 ) -> _Structure:
     drawn = [s for s in structures if s.contours]
+    shared = [n for n, times in Counter(s.number for s in drawn).items() if times > 1]
+    if shared:
+        names = ", ".join(repr(s.name) for s in drawn if s.number == shared[0])
+        what = f"structures {names} share ROI number {shared[0]} and so their contours"
+        raise DicomError(what, where, "export it again")
     if not drawn:
         names = ", ".join(repr(s.name) for s in structures) or "none at all"
         what = f"no structure has contours (structures: {names})"
@@ -184,6 +196,8 @@ def _given(reference: Reference) -> Iterator[_Grid | Series]:
         path = Path(reference)
         if path.is_dir():
             yield from find_series(path).values()
+        elif is_dicom(path):
+            yield choose_series(path)
         else:
             yield _Grid(read_file(path).geometry)
     else:
@@ -193,21 +207,14 @@ def _given(reference: Reference) -> Iterator[_Grid | Series]:
 
 def _search(here: Path, uids: Sequence[str]) -> Series | None:
     """Look for a series in the file's folder, those in it and those beside it."""
-    folders = [p for p in (*_ls(here), *_ls(here.parent)) if p.is_dir()]
+    folders = [p for p in (*listing(here), *listing(here.parent)) if p.is_dir()]
     for folder in dict.fromkeys([here, *folders]):
-        if any(_series_uid(path) in uids for path in _ls(folder) if path.is_file()):
+        if any(_series_uid(path) in uids for path in listing(folder) if path.is_file()):
             found = find_series(folder)
             for uid in uids:
                 if uid in found:
                     return found[uid]
     return None
-
-
-def _ls(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:  # a folder beside ours that we may not read
-        return []
 
 
 def _series_uid(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,8 @@ def pick(
         found = list(range(len(items)))
     elif isinstance(label, str):
         found = [i for i, (_, name) in enumerate(items) if name == label]
-        folded = label.strip().casefold()
-        names = [name.strip().casefold() for _, name in items]
-        found = found or [i for i, name in enumerate(names) if name == folded]
+        names = [_folded(name) for _, name in items]
+        found = found or [i for i, name in enumerate(names) if name == _folded(label)]
     else:
         found = [i for i, (number, _) in enumerate(items) if number == label]
     if len(found) == 1:
@@ -57,6 +57,10 @@ def pick(
         raise MaskError(f"has {len(items)} labels: {listed}", where, fix)
     what = f"{len(found) or 'no'} labels are {label!r}; there are {listed}"
     raise error(what, where, "give one of these as `label=`")
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip().casefold()
 
 
 def _listing(items: Items, sizes: Sequence[int]) -> str:

@@ -51,7 +51,7 @@ def read(source: ImageLike, *, unit: str | None = None) -> Image:
     >>> habitat.read(pet).unit
     'SUVbw'
     """
-    image = _read(source)
+    image = read_any(source)
     if unit is None or unit == image.unit:
         return image
     if image.unit is not None:
@@ -75,11 +75,16 @@ def is_dicom(path: Path) -> bool:
         return True
     if not path.is_file():
         return False
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+        raise InputError(what, str(path), "check its permissions") from error
 
 
-def _read(source: ImageLike) -> Image:
+def read_any(source: ImageLike, modality: str | None = None) -> Image:
+    """Read an image; of a DICOM folder with several series that of the modality."""
     if isinstance(source, Image):
         return source
     if isinstance(source, sitk.Image):
@@ -91,7 +96,7 @@ def _read(source: ImageLike) -> Image:
         if is_dicom(path):
             from habitat.io._dicom import read_dicom
 
-            return read_dicom(path)
+            return read_dicom(path, series=modality if path.is_dir() else None)
         return read_file(path)
     what = (
         f"must be a path, SimpleITK.Image or habitat.Image, got {type(source).__name__}"

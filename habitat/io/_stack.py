@@ -21,6 +21,17 @@ SAME_PLACE = 0.01  # mm, slices closer than this are double
 MAX_TILT = 0.05  # degrees, less than Geometry's limit of shear
 MAX_OFF = 0.2  # mm, positions are often rounded to 0.1
 
+_APART = (  # what volumes of one series differ in
+    "TemporalPositionIdentifier",
+    "FrameReferenceTime",
+    "TriggerTime",
+    "EchoTime",
+    "DiffusionBValue",
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "ImageType",
+)
+
 
 class Stack(NamedTuple):
     """Slices in order along their normal."""
@@ -81,10 +92,13 @@ def _common(stack: Stack, keyword: str, count: int, tolerance: float) -> Floats:
     every = _vectors(stack, keyword, count)
     other = np.abs(every - every[0]).max(axis=1) > tolerance
     if other.any():
-        odd = int(np.argmax(other))
-        one, two = (" ".join(f"{v:g}" for v in every[i]) for i in (0, odd))
+        main, odd = 0, int(np.argmax(other))
+        if other.sum() > len(other) / 2:
+            main, odd, other = odd, main, ~other
+        one, two = (" ".join(f"{v:g}" for v in every[i]) for i in (main, odd))
         what = f"{keyword} differs between slices: {one} in {(~other).sum()} of them"
-        what = f"{what}, {two} in {stack.files[odd].name}"
+        kind = h.text(stack.headers[odd], "ImageType")
+        what = f"{what}, {two} in {stack.files[odd].name}" + (kind and f" ({kind})")
         fix = "several series or a localizer in one? Keep one of them"
         raise DicomError(what, str(stack.folder), fix)
     first: Floats = every[0]
@@ -127,6 +141,8 @@ def _stack_problems(
         names = f"{stack.files[i].name}, {stack.files[i + 1].name}"
         what = f"{len(double)} slices are double, the first near {near} ({names})"
         fix = "several phases, time points or copies in one series? Keep one of them"
+        if volumes := _volumes(stack, gaps):
+            what = f"{volumes}: {what}"
         out.append(DicomError(what, where, fix))
     if len(double) == len(gaps):
         return out
@@ -140,6 +156,25 @@ def _stack_problems(
         what = f"{lost.sum():.0f} of {total:.0f} slices missing near {near}"
         out.append(DicomError(what, where, "copy or export the series again"))
     return out
+
+
+def _volumes(stack: Stack, gaps: Floats) -> str:
+    """Say how many images there are at every position, if they are equally many."""
+    starts = np.flatnonzero(np.r_[True, gaps >= SAME_PLACE, True])
+    counts = np.diff(starts)
+    n = int(counts[0])
+    if (counts != n).any():
+        return ""
+    text = f"{n} images at each of {len(counts)} positions"
+    series_type = h.text(stack.headers[0], "SeriesType")
+    if series_type.startswith(("DYNAMIC", "GATED")):
+        text = f"{series_type.split(chr(92))[0].lower()} PET, {n} time points: {text}"
+    for keyword in _APART:
+        found = {h.text(header, keyword) for header in stack.headers}
+        values = sorted(found, key=lambda text: (len(text), text))
+        if len(values) == n:
+            return f"{text} with {keyword} {', '.join(values[:10])}"
+    return text
 
 
 def thickness(headers: Sequence[Dataset]) -> float:

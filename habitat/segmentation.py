@@ -8,12 +8,10 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 import habitat
 from habitat._check import at_least, integer, one_of, warn
@@ -45,17 +43,19 @@ from habitat.errors import (
     SUVError,
     raise_all,
 )
-from habitat.geometry import Floats, bounding_box
+from habitat.geometry import Floats
 from habitat.result import RIM_MM, HabitatResult, depth
 from habitat.voxels import (
+    GRIDS,
     SCALINGS,
     Fit,
     GridChoice,
     OnGrid,
     bring_together,
     fit_scaling,
+    grid_choice,
     missing_values,
-    stack,
+    shape_notes,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ if TYPE_CHECKING:
 
 
 MIN_VOXELS = 20
-_RESERVED = ("coarsest", "mask")  # names of grids
 BLUR_SHARE = 0.8
 
 
@@ -192,9 +191,9 @@ def segment_channels(
     if not isinstance(channels, Mapping) or not channels:
         what = f"must be a mapping of channel name to image, got {channels!r:.60}"
         raise ConfigError(what, "`channels`")
-    reserved = [c for c in channels if not isinstance(c, str) or c in _RESERVED]
+    reserved = [c for c in channels if not isinstance(c, str) or c in GRIDS]
     if reserved:
-        what = f"names must be texts other than {', '.join(_RESERVED)}, got {reserved}"
+        what = f"names must be texts other than {', '.join(GRIDS)}, got {reserved}"
         raise ConfigError(what, "`channels`")
     settings = _settings(
         channels, k, method, scaling, grid, label, rim_mm, random_state
@@ -245,7 +244,7 @@ def _settings(
         k=check(integer, "k", k, 2, 20),
         method=check(find_method, method) and method,
         scaling=check(_scaling_choice, scaling),
-        grid=check(_grid_choice, grid, channels),
+        grid=check(grid_choice, grid, channels),
         label=check(_label_choice, label),
         rim_mm=check(at_least, "rim_mm", rim_mm, 0.0),
         random_state=check(integer, "random_state", seed, 0, 2**32 - 1),
@@ -262,18 +261,6 @@ def _label_choice(label: Any) -> int | str | None:
     if label is None or isinstance(label, str):
         return label
     return integer("label", label, 0, 2**63)
-
-
-def _grid_choice(grid: Any, channels: Iterable[str]) -> GridChoice:
-    """Return a name, one number or three numbers, as plain Python values."""
-    if isinstance(grid, str):
-        return one_of("grid", grid, (*_RESERVED, *channels))
-    sizes = grid if isinstance(grid, (tuple, list, np.ndarray)) else (grid,)
-    numbers = [s for s in sizes if isinstance(s, Real) and not isinstance(s, bool)]
-    if len(numbers) == len(sizes) and len(sizes) in (1, 3):
-        plain = tuple(at_least("grid", s, 0.0) for s in numbers)
-        return plain if len(plain) == 3 else plain[0]
-    raise ConfigError(f"must be a name, mm or (z, y, x) mm, got {grid!r}", "`grid`")
 
 
 def _unit_problems(inputs: Inputs) -> list[HabitatError]:
@@ -303,7 +290,7 @@ def _segment(
     notes += _check_values(inputs, on, inside, settings.k)
     keep = on.tumor & on.valid
     deep = depth(on.tumor, on.geometry.crop(on.box))
-    X = stack(list(inside.values()), np.ones(int(keep.sum()), dtype=bool))
+    X = np.stack(list(inside.values()), axis=1).astype(np.float64)
     fitted = deep[keep] > settings.rim_mm
     raise_all(_too_few(int(fitted.sum()), settings))
     units = [i.unit for i in on.images.values()]
@@ -354,34 +341,12 @@ def _check_values(
         problems += modality_problems(inputs.images, inside, inputs.guessed)
     raise_all(problems)
     notes += modality_notes(inputs.images, inside)
-    notes += _shape_notes(on)
+    notes += shape_notes(on)
     for name, image in on.images.items():
         if image.unit in SUV_UNITS:
             pet = inputs.images[name]
             notes += flip_notes(pet, inputs, on.tumor, image.array)
             break
-    return notes
-
-
-def _shape_notes(on: OnGrid) -> list[str]:
-    notes = []
-    tumor = on.tumor[bounding_box(on.tumor)]
-    if min(tumor.shape) == 1:
-        text = "the tumor is one voxel thick: features of three dimensions are NaN"
-        notes.append(warn(text))
-    parts, count = ndimage.label(tumor, np.ones((3, 3, 3)))
-    ml = on.geometry.voxel_ml
-    volumes = np.sort(np.bincount(parts.ravel())[1:])[::-1] * ml
-    if count > 1:
-        shown = ", ".join(f"{v:.3g}" for v in volumes[:5])
-        more = ", ..." if count > 5 else ""
-        notes.append(warn(f"the mask has {count} separate parts ({shown}{more} ml)"))
-    diameter = 2 * (3 * volumes.sum() * 1000 / (4 * math.pi)) ** (1 / 3)
-    if diameter < 20 and any(i.unit in SUV_UNITS for i in on.images.values()):
-        text = (
-            f"a sphere of this volume is {diameter:.0f} mm wide: below 20 mm PET blur"
-        )
-        notes.append(f"{text} (about 6 mm) shapes the habitats")
     return notes
 
 

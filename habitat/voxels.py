@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from habitat._check import one_of, warn
+from habitat._check import at_least, one_of, warn
 from habitat.errors import ConfigError, HabitatError, InputError, MaskError
 from habitat.geometry import Box, Floats, Geometry, bounding_box, grow
 from habitat.image import Image
@@ -30,6 +31,7 @@ Fit: TypeAlias = Callable[[Floats, Sequence["str | None"]], Transform]
 
 GridChoice: TypeAlias = "str | float | Sequence[float]"
 
+GRIDS = ("coarsest", "mask")  # names of grids, beside those of the channels
 MARGIN_MM = 10.0  # kept around the tumor in a result
 FINEST = 4.0  # a grid may oversample the coarsest channel so many times without a note
 
@@ -201,14 +203,41 @@ def _hash(array: npt.NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
-def stack(
-    arrays: Sequence[npt.NDArray[np.float32]], keep: npt.NDArray[np.bool_]
-) -> Floats:
-    """Rows (n, channels) in float64 of the voxels where `keep` is True, C order."""
-    X = np.empty((int(keep.sum()), len(arrays)))
-    for j, array in enumerate(arrays):
-        X[:, j] = array[keep]
-    return X
+def grid_choice(grid: Any, channels: Iterable[str]) -> GridChoice:
+    """Return a name, one number or three numbers, as plain Python values."""
+    if isinstance(grid, str):
+        return one_of("grid", grid, (*GRIDS, *channels))
+    sizes = grid if isinstance(grid, (tuple, list, np.ndarray)) else (grid,)
+    numbers = [s for s in sizes if isinstance(s, Real) and not isinstance(s, bool)]
+    if len(numbers) == len(sizes) and len(sizes) in (1, 3):
+        plain = tuple(at_least("grid", s, 0.0) for s in numbers)
+        return plain if len(plain) == 3 else plain[0]
+    raise ConfigError(f"must be a name, mm or (z, y, x) mm, got {grid!r}", "`grid`")
+
+
+def shape_notes(on: OnGrid) -> list[str]:
+    """What is odd about the tumor's shape: flat, in parts, small for PET."""
+    notes = []
+    tumor = on.tumor[bounding_box(on.tumor)]
+    if min(tumor.shape) == 1:
+        text = "the tumor is one voxel thick: features of three dimensions are NaN"
+        notes.append(warn(text))
+    parts, count = ndimage.label(tumor, np.ones((3, 3, 3)))
+    ml = on.geometry.voxel_ml
+    volumes = np.sort(np.bincount(parts.ravel())[1:])[::-1] * ml
+    if count > 1:
+        shown = ", ".join(f"{v:.3g}" for v in volumes[:5])
+        more = ", ..." if count > 5 else ""
+        notes.append(warn(f"the mask has {count} separate parts ({shown}{more} ml)"))
+    diameter = 2 * (3 * volumes.sum() * 1000 / (4 * math.pi)) ** (1 / 3)
+    if diameter < 20 and any(
+        (i.unit or "").startswith("SUV") for i in on.images.values()
+    ):
+        text = (
+            f"a sphere of this volume is {diameter:.0f} mm wide: below 20 mm PET blur"
+        )
+        notes.append(f"{text} (about 6 mm) shapes the habitats")
+    return notes
 
 
 # --- scaling --------------------------------------------------------------------------

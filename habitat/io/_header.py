@@ -15,6 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 
+from habitat.errors import DicomError, HabitatError
+
 # what pydicom raises on values, elements and pixels that break the standard
 BROKEN = (
     ValueError,
@@ -39,6 +41,19 @@ def quiet() -> Generator[None, None, None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
         yield
+
+
+@contextmanager
+def readable(where: str) -> Generator[None, None, None]:
+    """Turn what pydicom raises on damaged files into a DicomError."""
+    try:
+        with quiet():
+            yield
+    except HabitatError:
+        raise
+    except (OSError, ArithmeticError, *BROKEN) as error:
+        what = f"cannot be read as DICOM ({type(error).__name__}: {error})"
+        raise DicomError(what, where, "copy or export it again") from error
 
 
 def value(header: Dataset, tag: Tag) -> Any:

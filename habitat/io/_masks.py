@@ -160,9 +160,8 @@ def _dicom_kind(path: Path) -> str:
     from pydicom import dcmread
 
     from habitat.io import _header as h
-    from habitat.io._rtstruct import readable
 
-    with readable(str(path)):
+    with h.readable(str(path)):
         tags = ["Modality"]
         header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
         return h.text(header, "Modality") or "of unknown modality"

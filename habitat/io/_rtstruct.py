@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from habitat._check import warn
-from habitat.errors import DicomError, GeometryError, HabitatError
+from habitat.errors import DicomError, GeometryError
 from habitat.geometry import Floats, Geometry
 from habitat.image import Image
 from habitat.io import _header as h
@@ -38,19 +36,6 @@ MAX_OUTSIDE = 0.01  # share of voxels that may lie outside the grid
 _CONTOUR_DATA = 0x30060050
 _REACH_MM = 1e6  # no scanner's coordinates go there
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
-
-
-@contextmanager
-def readable(where: str) -> Iterator[None]:
-    """Turn what pydicom raises on damaged files into a DicomError."""
-    try:
-        with h.quiet():
-            yield
-    except HabitatError:
-        raise
-    except (InvalidDicomError, OSError, ArithmeticError, *h.BROKEN) as error:
-        what = f"cannot be read as DICOM ({type(error).__name__}: {error})"
-        raise DicomError(what, where, "copy or export it again") from error
 
 
 @dataclass(frozen=True)
@@ -75,14 +60,14 @@ def read_rtstruct(
 ) -> Image:
     """Rasterize one structure on the grid of the series that it was drawn on."""
     where = str(path)
-    with readable(where):
+    with h.readable(where):
         file = pydicom.dcmread(path, force=True)
         structures = _structures(file)
         wanted = _wanted(file)
     structure = _choose(structures, label, where)
     grid, notes = _find_grid(path, wanted, structure, reference)
     _check_frame(structure, grid, structures, where)
-    with readable(where):
+    with h.readable(where):
         polygons, skipped = _polygons(structure.contours, grid.geometry)
     subject = f"{where}: structure {structure.name!r}"
     notes += _check_skipped(skipped, len(structure.contours), subject)
@@ -220,7 +205,7 @@ def _search(here: Path, uids: Sequence[str]) -> Series | None:
 def _series_uid(path: Path) -> str:
     tags = ["SeriesInstanceUID"]
     try:
-        with readable(str(path)):
+        with h.readable(str(path)):
             file = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
     except DicomError:
         return ""

@@ -218,16 +218,16 @@ def read_dicom_seg(path: Path, label: int | str | None) -> Image:
     except ImportError as error:
         what = "reading a DICOM SEG needs highdicom"
         raise InputError(what, str(path), "pip install tumor-habitat[dicom]") from error
-    from habitat.io._rtstruct import readable
+    from habitat.io import _header as h
 
     where = str(path)
-    with readable(where):
+    with h.readable(where):
         seg = segread(path)
         described = [seg.get_segment_description(n) for n in seg.segment_numbers]
         items = [(int(d.segment_number), str(d.segment_label)) for d in described]
 
     def voxels(number: int) -> tuple[npt.NDArray[np.bool_], Any]:
-        with readable(where):
+        with h.readable(where):
             volume = seg.get_volume(segment_numbers=[number])
         return volume.array[..., 0] >= 0.5, volume.affine
 

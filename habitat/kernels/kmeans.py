@@ -4,8 +4,8 @@
 columns lie close together in feature space, so that most blocks belong to one cluster
 as a whole and cost one test instead of `BLOCK` distances (the filtering algorithm of
 Kanungo et al., IEEE TPAMI 2002;24:881, on a flat list of boxes). The test leaves room
-for rounding, so labels are those of a search over all centers. Sums are taken from a
-block's total whenever all its voxels carry one label, tested or not: they depend on the
+for rounding, so labels are those of a search over all centers. Blocks of one label
+enter the sums in one place and order, whether tested or searched: sums depend on the
 labels alone, and unchanged labels give bitwise unchanged centers.
 """
 
@@ -269,14 +269,6 @@ def lloyd_step(
             rivals,
             count,
         )
-        for j in range(k):
-            rival = rivals[j]
-            for f in range(d + 1):
-                t = total[f, first : first + size]
-                s = 0.0
-                for i in range(size):
-                    s += t[i] if rival[i] > 0.5 * count[i] else 0.0
-                sums[j, f] += s
         for g in range(size):
             if count[g] == 1.0:
                 continue
@@ -291,9 +283,22 @@ def lloyd_step(
             _search(X, start, m, c, candidates[:found], work, nearest, label)
             _share(X, start, m, label, candidates[:found], work, share)
             for a in range(found):
-                whole = share[a, d] == m
+                j = candidates[a]
+                if share[a, d] == m:  # one label: as if the test had shown it
+                    count[g] = 1.0
+                    rivals[:, g] = 0.0
+                    rivals[j, g] = 1.0
+                    break
                 for f in range(d + 1):
-                    sums[candidates[a], f] += total[f, b] if whole else share[a, f]
+                    sums[j, f] += share[a, f]
+        for j in range(k):
+            rival = rivals[j]
+            for f in range(d + 1):
+                t = total[f, first : first + size]
+                s = 0.0
+                for i in range(size):
+                    s += t[i] if rival[i] > 0.5 * count[i] else 0.0
+                sums[j, f] += s
 
 
 @jit

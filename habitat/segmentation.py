@@ -394,7 +394,7 @@ def _cluster(
     transform = fit_scaling(settings.scaling, raw, units)
     Z = transform(raw)
     found = fit_method(settings.method, Z, k, settings.random_state)
-    centers = np.array([_mean(raw[found.labels == j]) for j in range(k)])
+    centers = _means(raw, found.labels, k)
     order = np.lexsort(centers.T[::-1])
     rank = np.argsort(order)
     labels = np.empty(len(X), dtype=np.uint8)
@@ -418,11 +418,12 @@ def _cluster(
 _UNCONVERGED = "K-means did not converge: raise max_iter in KMeansOptions"
 
 
-def _mean(values: Floats) -> Floats:
-    if len(values):
-        out: Floats = values.mean(axis=0)
-        return out
-    return np.full(values.shape[1], np.nan)
+def _means(X: Floats, labels: npt.NDArray[np.uint8], k: int) -> Floats:
+    """Mean of each label's rows, NaN for a label without rows."""
+    counts = np.bincount(labels, minlength=k).astype(np.float64)
+    counts[counts == 0] = np.nan
+    sums = [np.bincount(labels, weights=column, minlength=k) for column in X.T]
+    return np.stack(sums, axis=1) / counts[:, None]
 
 
 def _rim_notes(

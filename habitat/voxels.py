@@ -134,6 +134,8 @@ def _tumor_on(mask: Image, geometry: Geometry) -> tuple[Box, npt.NDArray[np.bool
 
 def _lost_parts(mask: Image, crop: Geometry, tumor: npt.NDArray[np.bool_]) -> list[str]:
     """What a coarser grid did to the mask: parts without a voxel, change of volume."""
+    if _one_grid(mask.geometry, crop):
+        return []
     before = np.count_nonzero(mask.array) * mask.geometry.voxel_ml
     after = np.count_nonzero(tumor) * crop.voxel_ml
     notes = []
@@ -157,6 +159,14 @@ def _lost_parts(mask: Image, crop: Geometry, tumor: npt.NDArray[np.bool_]) -> li
         )
         notes.append(warn(f"{text} on the grid and are left out"))
     return notes
+
+
+def _one_grid(a: Geometry, b: Geometry) -> bool:
+    """Whether the voxels of two grids have the same size, axes and centers."""
+    if not np.allclose(a.affine[:3, :3], b.affine[:3, :3], atol=1e-6):
+        return False
+    start = a.index(b.world((0, 0, 0)))
+    return bool(np.abs(start - np.rint(start)).max() < 1e-3)
 
 
 def clip_hu(image: Image) -> tuple[Image, list[str]]:
@@ -247,7 +257,8 @@ WINDOWS = {"HU": (-1350.0, 150.0), "SUVbw": (0.01, 15.0)}
 
 
 def _zscore(X: Floats, units: Sequence[str | None]) -> Transform:
-    mean, sd = X.mean(axis=0), X.std(axis=0)
+    columns = np.ascontiguousarray(X.T)  # four times as fast as along the rows
+    mean, sd = columns.mean(axis=1), columns.std(axis=1)
     return lambda Y: (Y - mean) / sd
 
 

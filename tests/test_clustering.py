@@ -141,6 +141,7 @@ def test_labels_do_not_depend_on_voxel_order():
 
 
 def test_labels_do_not_depend_on_threads(monkeypatch):
+    monkeypatch.setattr("habitat.clustering._kmeans._SERIAL", 0)
     X = tumor(6000)
     found = []
     for count in ("1", "2", "5"):

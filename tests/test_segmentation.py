@@ -63,6 +63,7 @@ def test_flips_and_axis_orders_change_no_label(axes, flips, k):
 def test_the_number_of_threads_changes_no_byte():
     code = (
         "import habitat, hashlib; p = habitat.phantom(random_state=1);"
+        "from habitat.clustering import _kmeans; _kmeans._SERIAL = 0;"  # threads always
         "r = habitat.segment(p.pet, p.ct, p.mask, k=5, grid='ct');"
         "print(hashlib.sha256(r.labels.tobytes() + r.centers.tobytes()).hexdigest())"
     )

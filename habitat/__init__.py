@@ -1,4 +1,4 @@
-"""Tumour habitats from PET/CT and other registered images."""
+"""Tumor habitats from PET/CT and other registered images."""
 
 import lazy_loader as _lazy
 

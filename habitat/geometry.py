@@ -27,7 +27,7 @@ class Geometry:
     shape : tuple of int
         Number of voxels along (z, y, x).
     affine : array of shape (4, 4), mm
-        Takes (z, y, x, 1), voxel centres at integers, to LPS (x, y, z, 1) in mm.
+        Takes (z, y, x, 1), voxel centers at integers, to LPS (x, y, z, 1) in mm.
 
     Raises
     ------

@@ -59,7 +59,7 @@ def segment(pet, ct, mask, k=2, **options):
 def test_the_scene_itself_is_fine():
     result = segment(*scene(), k=4)
     assert len(result.table) == 4
-    assert not [n for n in result.notes if "suspicious" in n]
+    assert result.notes == ()
 
 
 def test_row_1_missing_files_are_all_named_at_once(tmp_path):
@@ -211,7 +211,8 @@ def test_row_24_a_mirrored_mask():
     ct = Image(np.where(here, 40.0, -800.0) + rng.normal(0, 9, GRID.shape), GRID)
     with pytest.warns(HabitatWarning, match="may be flipped in x"):
         segment(pet, ct, Image(there.astype(np.uint8), GRID))
-    assert segment(pet, ct, Image(here.astype(np.uint8), GRID)).notes is not None
+    notes = segment(pet, ct, Image(here.astype(np.uint8), GRID)).notes
+    assert not any("flipped" in n for n in notes)
 
 
 def test_row_27_pet_and_ct_swapped():

@@ -242,9 +242,6 @@ def test_other_scalings_run_and_are_recorded(case, scaling):
 def test_without_scaling_ct_drowns_pet(case, result):
     """The peer's fault that z-scores cure: unscaled PET + CT is CT alone."""
     raw = habitat.segment(case.pet, case.ct, case.mask, k=4, scaling="none")
-    alone = habitat.segment_channels(
-        {"HU": case.ct}, case.mask, k=4, grid=raw.geometry.spacing
-    )
     truth = habitat.resample(case.truth, case.pet, interpolation="nearest").array
     keep = (result.labels > 0) & (truth > 0)
     scores = {
@@ -252,7 +249,6 @@ def test_without_scaling_ct_drowns_pet(case, result):
         for name, labels in {"z": result.labels, "raw": raw.labels}.items()
     }
     assert scores["z"] > scores["raw"] + 0.15
-    assert alone.k == 4
 
 
 def test_on_another_grid(case, result):

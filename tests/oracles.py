@@ -22,6 +22,7 @@ def sklearn_kmeans(X, k, init, max_iter=300):
         model.inertia_,
         model.n_iter_,
         model.n_iter_ < max_iter,
+        clustering.Nearest(model.cluster_centers_, model.inertia_ / X.size),
     )
 
 

@@ -1,6 +1,7 @@
 """Clustering of rows of channel values."""
 
-from habitat.clustering._kmeans import Clustering, KMeansOptions, kmeans, nearest
+from habitat.clustering._clusters import Clustering, Rule
+from habitat.clustering._kmeans import KMeansOptions, Nearest, kmeans, nearest
 from habitat.clustering._methods import METHODS, Method, find_method, fit_method
 from habitat.clustering._order import canonical_order, distinct_rows
 from habitat.clustering._scores import scores
@@ -10,6 +11,8 @@ __all__ = [
     "Clustering",
     "KMeansOptions",
     "Method",
+    "Nearest",
+    "Rule",
     "canonical_order",
     "distinct_rows",
     "find_method",

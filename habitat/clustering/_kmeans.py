@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from habitat._check import integer
+from habitat.clustering._clusters import Clustering
 from habitat.errors import ConfigError, InputError
 from habitat.kernels._jit import threads
 from habitat.kernels.kmeans import BLOCK, arrange, assign, kmeans_plusplus, lloyd_step
 
-__all__ = ["Clustering", "KMeansOptions", "kmeans", "nearest"]
+__all__ = ["KMeansOptions", "Nearest", "kmeans", "nearest"]
 
 _SHORT = 15  # iterations of a start before it is compared with the others
 _FINAL = 3  # starts that then run to the end
@@ -28,28 +29,44 @@ _R = TypeVar("_R")
 
 
 @dataclass(frozen=True, eq=False)
-class Clustering:
-    """Clusters of rows.
+class Nearest:
+    """The rule of K-means: a row belongs to the nearest center, the first of several.
 
     Parameters
     ----------
-    labels : (n,) array of uint8
-        Cluster of each row, 0..k-1.
-    centers : (k, d) array of float64
-        Cluster centers; NaN for a number that no row has.
-    objective : float
-        Sum of squared distances of the rows from their centers.
-    n_iter : int
-        Iterations of the run that was kept.
-    converged : bool
-        Whether another iteration would change nothing.
+    centers : (k, d) array
+        Cluster centers; one that is NaN is nobody's.
+    variance : float
+        Mean squared distance of the fitted rows from their centers, a channel.
     """
 
-    labels: npt.NDArray[np.uint8]
     centers: _F64
-    objective: float
-    n_iter: int
-    converged: bool
+    variance: float
+
+    @property
+    def k(self) -> int:
+        """Number of clusters."""
+        return len(self.centers)
+
+    def labels(self, X: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        """Cluster 0..k-1 of each row of X (n, d), finite."""
+        return nearest(X, self.centers)
+
+    def costs(self, X: npt.NDArray[Any]) -> _F64:
+        """Minus the log-density of equal spherical clusters, up to a constant; (n, k).
+
+        Infinite for a center that is NaN.
+        """
+        rows = np.asarray(X, dtype=np.float64)
+        out = np.empty((len(rows), self.k))
+        for j, center in enumerate(self.centers):
+            out[:, j] = ((rows - center) ** 2).sum(axis=1) / (2 * self.variance)
+        out[:, np.isnan(self.centers).any(axis=1)] = np.inf
+        return out
+
+    def take(self, order: npt.NDArray[np.intp]) -> Nearest:
+        """Return the rule with its clusters renumbered: the new j is old order[j]."""
+        return Nearest(self.centers[order], self.variance)
 
 
 @dataclass(frozen=True)
@@ -151,7 +168,10 @@ def kmeans(
         best = _advance(blocks, start, options.max_iter)
     labels, distances = _assign(columns, best.centers)
     objective = float(distances.sum(dtype=np.float64))
-    return Clustering(labels, best.centers, objective, best.n_iter, best.converged)
+    rule = Nearest(best.centers, objective / columns.size)
+    return Clustering(
+        labels, best.centers, objective, best.n_iter, best.converged, rule
+    )
 
 
 def nearest(X: npt.NDArray[Any], centers: npt.ArrayLike) -> npt.NDArray[np.uint8]:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from habitat._check import one_of
-from habitat.clustering._kmeans import Clustering, KMeansOptions
+from habitat.clustering._clusters import Clustering
+from habitat.clustering._kmeans import KMeansOptions, Nearest
 from habitat.errors import ConfigError
 
 __all__ = ["METHODS", "Method", "find_method", "fit_method"]
@@ -88,4 +89,5 @@ def _from_labels(X: npt.NDArray[Any], k: int, found: npt.ArrayLike) -> Clusterin
     for j in np.unique(labels):
         centers[j] = X[labels == j].mean(axis=0, dtype=np.float64)
     objective = float(((X - centers[labels]) ** 2).sum())
-    return Clustering(labels, centers, objective, n_iter=0, converged=True)
+    rule = Nearest(centers, objective / X.size)
+    return Clustering(labels, centers, objective, n_iter=0, converged=True, rule=rule)

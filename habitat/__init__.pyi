@@ -1,4 +1,6 @@
 from . import errors as errors
+from .case import Case as Case
+from .choice import choose_k as choose_k
 from .geometry import Geometry as Geometry
 from .image import Image as Image
 from .io import read as read
@@ -8,6 +10,8 @@ from .io import resample as resample
 from .io import write as write
 from .phantoms import phantom as phantom
 from .plotting import overlay as overlay
+from .population import HabitatModel as HabitatModel
+from .reliability import stability as stability
 from .result import HabitatResult as HabitatResult
 from .segmentation import segment as segment
 from .segmentation import segment_channels as segment_channels

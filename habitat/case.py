@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from habitat._check import warn
 from habitat.errors import (
+    ConfigError,
     GeometryError,
     HabitatError,
     InputError,
@@ -31,6 +32,54 @@ Values: TypeAlias = npt.NDArray[Any]  # of one channel, inside the mask
 SUV_UNITS = ("SUVbw", "SUVlbm", "SUVbsa")
 UNITS = (*SUV_UNITS, "HU", "Bq/mL")
 _MODALITY = {"HU": "CT", "SUVbw": "PT"}  # of a DICOM folder that holds several series
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Images and tumor mask of one scan set; nothing is read before it is needed.
+
+    Parameters
+    ----------
+    case_id : str
+        Name of the case, without meaning for the patient.
+    images : mapping of str to image-like
+        Channels: "pet" and "ct" as in `segment`, or any names as in
+        `segment_channels`, to path, SimpleITK.Image or Image.
+    mask : mask-like
+        The tumor.
+    label : int or str, optional
+        Structure in the mask, by value or name, where it holds several.
+    group : str, optional
+        Patient, where one has several cases; the case itself if it is not given.
+
+    Raises
+    ------
+    ConfigError
+        If `case_id` is empty or `images` is not a mapping.
+
+    Examples
+    --------
+    >>> import habitat
+    >>> p = habitat.phantom()
+    >>> habitat.Case("a", {"pet": p.pet, "ct": p.ct}, p.mask)
+    Case('a': pet, ct)
+    """
+
+    case_id: str
+    images: Mapping[str, Any]
+    mask: Any
+    label: int | str | None = None
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.case_id, str) or not self.case_id:
+            raise ConfigError(f"must be a text, got {self.case_id!r}", "`case_id`")
+        if not isinstance(self.images, Mapping) or not self.images:
+            what = "must be a mapping of channel name to image"
+            raise ConfigError(f"{what}, got {self.images!r:.60}", "`images`")
+
+    def __repr__(self) -> str:
+        return f"Case({self.case_id!r}: {', '.join(self.images)})"
 
 
 @dataclass(frozen=True, eq=False)

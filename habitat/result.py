@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
 import io as _io
-import json
 import math
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -21,9 +18,10 @@ import numpy.typing as npt
 from scipy.ndimage import binary_fill_holes
 
 from habitat.errors import InputError
-from habitat.geometry import Box, Floats, Geometry, bounding_box
+from habitat.geometry import Box, Floats, Geometry
 from habitat.image import Image
-from habitat.kernels.distance import surface_distance
+from habitat.saving import read_json, write_arrays, write_folder, write_json
+from habitat.tumor import depth
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,8 +64,9 @@ class HabitatResult:
         Entropy of `posterior` divided by ln k.
     quality : dict
         "calinski_harabasz", "davies_bouldin", "silhouette" (of squared Euclidean
-        distances) and "explained_variance" of the scaled voxels in the fit; "objective"
-        (sum of squared distances), "n_iter", "converged".
+        distances) and "explained_variance" of the rows that were clustered; of a fit
+        also "objective" (sum of squared distances, of "gmm" the log-likelihood),
+        "n_iter", "converged" and, for k="auto", "choice" with all criteria.
     params : dict
         Every argument with its value, what was resampled and how, versions.
     notes : tuple of str
@@ -123,10 +122,16 @@ class HabitatResult:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names such as "H3 SUV 6.1 HU 42": number and centers in natural units."""
+        """Names such as "H3 SUV 6.1 HU 42": number and centers in natural units.
+
+        Thresholds and a `HabitatModel` add words: "H3 PEThigh-CTlow SUV 6.1 HU 42".
+        """
+        terms = self.params.get("terms") or [""] * self.k
         return tuple(
-            " ".join([f"H{h}", *map(_center_text, self.images.items(), center)])
-            for h, center in enumerate(self.centers, start=1)
+            " ".join(filter(None, [f"H{h}", term, *_values(self.images, center)]))
+            for h, (term, center) in enumerate(
+                zip(terms, self.centers, strict=True), start=1
+            )
         )
 
     @property
@@ -281,18 +286,7 @@ class HabitatResult:
         >>> habitat.HabitatResult.load(folder).names == result.names
         True
         """
-        final = Path(folder).expanduser().absolute()
-        _check_folder(final)
-        part = final.with_name(f".part-{os.getpid()}-{final.name}")
-        try:
-            part.mkdir(parents=True)
-            self._write(part)
-            _swap(part, final)
-        except OSError as error:
-            raise InputError(f"cannot be written: {error}", str(final)) from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-        return final
+        return write_folder(folder, self._write, _WRITTEN)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> HabitatResult:
@@ -338,16 +332,11 @@ class HabitatResult:
         arrays = {f"channel_{i}": m.array for i, m in enumerate(self.images.values())}
         maps = {"posterior": self.posterior, "uncertainty": self.uncertainty}
         arrays |= {name: array for name, array in maps.items() if array is not None}
-        np.savez_compressed(folder / _FILES[1], allow_pickle=False, **arrays)
+        write_arrays(folder / _FILES[1], arrays)
         self.table.to_csv(folder / "habitats.csv", index=False)
-        data = self._to_json(folder)
-        data["sha256"] = _hash_json(data)
-        text = json.dumps(data, indent=1, allow_nan=False)
-        (folder / "result.json").write_text(text, encoding="utf-8")
+        write_json(folder / "result.json", self._to_json(), _FILES)
 
-    def _to_json(self, folder: Path) -> dict[str, Any]:
-        from habitat.io._files import file_hash
-
+    def _to_json(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -361,20 +350,13 @@ class HabitatResult:
             "params": dict(self.params),
             "notes": self.notes,
             "sources": {name: dict(s) for name, s in self.sources.items()},
-            "files": {name: file_hash(folder / name) for name in _FILES},
         }
 
 
-def depth(mask: npt.NDArray[np.bool_], geometry: Geometry) -> Floats:
-    """Distance of mask voxels to the mask's surface, mm (voxel center to face)."""
-    out = np.zeros(mask.shape)
-    if mask.any():
-        box = bounding_box(mask)  # its edge is surface, as that of any array
-        inside = np.empty(mask[box].shape)
-        spacing = np.array(geometry.spacing)
-        surface_distance(np.ascontiguousarray(mask[box]), spacing, inside)
-        out[box] = inside
-    return out
+def _values(images: Mapping[str, Image], center: Floats) -> list[str]:
+    if np.isnan(center).any():
+        return ["(empty)"]
+    return list(map(_center_text, images.items(), center))
 
 
 def _center_text(item: tuple[str, Image], value: float) -> str:
@@ -408,61 +390,10 @@ def _geometry_from(data: Mapping[str, Any]) -> Geometry:
     return Geometry(tuple(data["shape"]), np.array(data["affine_zyx_to_lps"]))
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that holds anything but an earlier result: it would be lost."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise InputError("is a file, not a folder", str(folder), "name another folder")
-    others = sorted({path.name for path in folder.iterdir()} - _WRITTEN)
-    if others:
-        what = f"holds files that are not a habitat result: {', '.join(others[:3])}"
-        raise InputError(what, str(folder), "name a new folder")
-
-
-def _swap(part: Path, final: Path) -> None:
-    """Move a finished folder into place; an earlier one goes only after that."""
-    old = part.with_name(f".old-{part.name}")
-    if final.exists():
-        final.rename(old)
-    try:
-        part.rename(final)
-    except OSError:
-        if old.exists():
-            old.rename(final)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _hash_json(data: Mapping[str, Any]) -> str:
-    """Sha256 of everything else in result.json."""
-    rest = {name: value for name, value in data.items() if name != "sha256"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _load(cls: type[HabitatResult], folder: Path) -> HabitatResult:
-    from habitat.io._files import file_hash, read_file
+    from habitat.io._files import read_file
 
-    try:
-        data = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        form, sha256 = data["format"], data["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"is not a saved result ({error})", str(folder)) from error
-    if form != FORMAT:
-        what = f"has format {form!r}, this version reads {FORMAT!r}"
-        raise InputError(what, str(folder), "update habitat")
-    changed = [
-        name
-        for name in _FILES
-        if not (folder / name).is_file()
-        or file_hash(folder / name) != data["files"].get(name)
-    ]
-    if _hash_json(data) != sha256:
-        changed.append("result.json")
-    if changed:
-        what = f"{', '.join(changed)}: missing or changed after saving"
-        raise InputError(what, str(folder), "segment and save again")
+    data = read_json(folder / "result.json", FORMAT, _FILES, InputError)
     return _from_json(cls, data, read_file(folder / _FILES[0]).array, folder)
 
 

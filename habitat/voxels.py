@@ -256,41 +256,95 @@ def shape_notes(on: OnGrid) -> list[str]:
 WINDOWS = {"HU": (-1350.0, 150.0), "SUVbw": (0.01, 15.0)}
 
 
+@dataclass(frozen=True, eq=False)
+class Shifted:
+    """``(x - shift) / width`` of each channel."""
+
+    shift: Floats
+    width: Floats
+
+    def __call__(self, X: Floats) -> Floats:
+        """Scale rows (n, channels)."""
+        return np.asarray((X - self.shift) / self.width)
+
+
+@dataclass(frozen=True, eq=False)
+class Logged:
+    """As `Shifted`, after ``sign(x) log(1 + |x|)`` of some channels."""
+
+    shift: Floats
+    width: Floats
+    log: npt.NDArray[np.bool_]  # (channels,)
+
+    def __call__(self, X: Floats) -> Floats:
+        """Scale rows (n, channels)."""
+        return np.asarray((logged(X, self.log) - self.shift) / self.width)
+
+
+def logged(X: Floats, log: npt.NDArray[np.bool_]) -> Floats:
+    """``sign(x) log(1 + |x|)`` of the channels in `log`, the others as they are."""
+    return np.where(log, np.sign(X) * np.log1p(np.abs(X)), X)
+
+
+@dataclass(frozen=True, eq=False)
+class Windowed:
+    """Share of the way from `low` to `high`, 0 below and 1 above."""
+
+    low: Floats
+    high: Floats
+
+    def __call__(self, X: Floats) -> Floats:
+        """Scale rows (n, channels)."""
+        return np.clip((X - self.low) / (self.high - self.low), 0.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """Mid-rank of each value among the fitted ones, 0 to 1."""
+
+    columns: Floats  # (channels, m) sorted
+
+    def __call__(self, X: Floats) -> Floats:
+        """Scale rows (n, channels)."""
+        out = np.empty(X.shape)
+        for j, column in enumerate(self.columns):
+            below = np.searchsorted(column, X[:, j], "left")
+            upto = np.searchsorted(column, X[:, j], "right")
+            out[:, j] = (below + upto) / (2 * len(column))
+        return out
+
+
 def _zscore(X: Floats, units: Sequence[str | None]) -> Transform:
     columns = np.ascontiguousarray(X.T)  # four times as fast as along the rows
-    mean, sd = columns.mean(axis=1), columns.std(axis=1)
-    return lambda Y: (Y - mean) / sd
+    return Shifted(columns.mean(axis=1), columns.std(axis=1))
+
+
+def _log(X: Floats, units: Sequence[str | None]) -> Transform:
+    suv = np.array([(unit or "").startswith("SUV") for unit in units])
+    if not suv.any():
+        what = f"no channel has a unit of SUV, got {', '.join(map(str, units))}"
+        raise ConfigError(what, "`scaling`='log'", "use 'zscore'")
+    columns = np.ascontiguousarray(logged(X, suv).T)
+    return Logged(columns.mean(axis=1), columns.std(axis=1), suv)
 
 
 def _robust(X: Floats, units: Sequence[str | None]) -> Transform:
     low, middle, high = np.percentile(X, (25, 50, 75), axis=0)
-    width = np.where(high > low, high - low, X.std(axis=0))
-    return lambda Y: (Y - middle) / width
+    return Shifted(middle, np.where(high > low, high - low, X.std(axis=0)))
 
 
 def _window(X: Floats, units: Sequence[str | None]) -> Transform:
     known = [one_of("channel unit for scaling='window'", u, WINDOWS) for u in units]
     low, high = np.array([WINDOWS[u] for u in known]).T
-    return lambda Y: np.clip((Y - low) / (high - low), 0.0, 1.0)
+    return Windowed(low, high)
 
 
 def _rank(X: Floats, units: Sequence[str | None]) -> Transform:
-    columns = np.sort(X, axis=0).T
-
-    def transform(Y: Floats) -> Floats:
-        """Mid-rank of each value among the fitted ones, 0 to 1."""
-        out = np.empty_like(Y)
-        for j, column in enumerate(columns):
-            below = np.searchsorted(column, Y[:, j], "left")
-            upto = np.searchsorted(column, Y[:, j], "right")
-            out[:, j] = (below + upto) / (2 * len(column))
-        return out
-
-    return transform
+    return Ranked(np.sort(X, axis=0).T)
 
 
 def _none(X: Floats, units: Sequence[str | None]) -> Transform:
-    return lambda Y: Y
+    return Shifted(np.zeros(X.shape[1]), np.ones(X.shape[1]))
 
 
 #: Scalings by name. A callable may be given instead: f(X, units) -> transform, where X
@@ -298,6 +352,7 @@ def _none(X: Floats, units: Sequence[str | None]) -> Transform:
 #: transform(Y) -> scaled Y of the same shape.
 SCALINGS: Mapping[str, Fit] = {
     "zscore": _zscore,
+    "log": _log,
     "robust": _robust,
     "window": _window,
     "rank": _rank,
@@ -312,7 +367,7 @@ def fit_scaling(
 
     Parameters
     ----------
-    scaling : {"zscore", "robust", "window", "rank", "none"} or callable
+    scaling : {"zscore", "log", "robust", "window", "rank", "none"} or callable
         A name of `SCALINGS`, or a callable like its values.
     X : array of shape (n, channels)
         Voxel values in natural units.
@@ -328,7 +383,9 @@ def fit_scaling(
     -----
     "zscore" is the default everywhere: unscaled, the numbers of HU are so much larger
     than those of SUV that PET has no say. With two channels scaled to unit variance, it
-    is still their variances, not biology, that weigh them.
+    is still their variances, not biology, that weigh them. "log" is the z-score after
+    log(1 + SUV), other channels as they are: SUV is skewed, and a factor between two
+    scans becomes a shift.
     """
     if callable(scaling):
         transform = scaling(X, units)

@@ -9,6 +9,7 @@ The README.md in data_samples/ says what the cases are and by which rule they ar
 import argparse
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,13 @@ ASSAYS = ("22C3", "SP263")
 
 
 def rows() -> list[dict[str, object]]:
-    """How each case is drawn: columns of cohort.csv and arguments of `phantom`."""
+    """How each case is drawn: columns of cohort.csv, then what makes the images."""
     rng = np.random.default_rng(SEED)
-    rim = rng.permutation(np.linspace(0.12, 0.38, CASES))
     out: list[dict[str, object]] = []
     for i in range(CASES):
         case_id = f"phantom-{i + 1:02d}"
-        rest = 0.12 + (1 - rim[i] - 3 * 0.12) * rng.dirichlet((4, 4, 4))
-        shares = (*rest.round(3), 1 - rest.round(3).sum())
+        rest = (0.12 + 0.52 * rng.dirichlet((4, 4, 4, 4)))[:3].round(3)
+        shares = (*rest, 1 - rest.sum())
         site = list(SITES)[i % 2]
         tps = np.clip(500 * (shares[3] - 0.22) + 8 * rng.standard_normal(), 0, 100)
         out.append(
@@ -52,6 +52,8 @@ def rows() -> list[dict[str, object]]:
                     "margin_mm": 20.0,
                     "random_state": SEED + i,
                 },
+                "suv_factor": float(np.exp(0.15 * rng.standard_normal())),
+                "hu_shift": float(8 * rng.standard_normal()),
             }
         )
     return out
@@ -61,7 +63,16 @@ def cases() -> Iterator[tuple[dict[str, object], Phantom]]:
     """Each row of cohort.csv and the case that belongs to it."""
     for row in rows():
         made = phantom(**row.pop("arguments"))
-        yield row, made
+        pet = made.pet.array * np.float32(row.pop("suv_factor"))
+        ct = made.ct.array + row.pop("hu_shift")
+        yield (
+            row,
+            replace(
+                made,
+                pet=made.pet.replace(pet),
+                ct=made.ct.replace(np.rint(ct).astype(np.int16)),
+            ),
+        )
 
 
 def files(case: Phantom) -> dict[str, Image]:

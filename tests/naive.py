@@ -15,26 +15,34 @@ def squared(X, centers):
     return ((X[None] - c[:, :, None]) ** 2).sum(axis=1)
 
 
-def arrange(X, packed, middle, half, total):
-    d, n = X.shape
+def ones(weight, n):
+    """Weights of n columns; no weights are weights of 1."""
+    return weight.astype(float) if weight.size else np.ones(n)
+
+
+def arrange(rows, weight, X, share, middle, half, total):
+    n, d = rows.shape
     blocks = total.shape[1]
     key, left = np.zeros(n, dtype=int), min(8 * blocks, 1 << 16)
     for f in range(d):
         slabs = left if f == d - 1 else max(1, min(left, round(blocks ** (1 / d))))
         left //= slabs
-        x = X[f].astype(float)
+        x = rows[:, f].astype(float)
         if x.min() == x.max():
             continue
         bins = ((x - x.min()) * ((BINS - 1) / (x.max() - x.min()))).astype(int)
         count = np.bincount(bins, minlength=BINS)
         slab = ((np.cumsum(count) - count) * slabs // n)[bins]
         key = key * slabs + np.where(key % 2 == 1, slabs - 1 - slab, slab)
-    packed[:] = X[:, np.argsort(key, kind="stable")]
+    order = np.argsort(key, kind="stable")
+    X[:], share[:] = rows[order].T, weight[order] if weight.size else weight
+    w = ones(share, n)
     for b in range(blocks):
-        block = packed[:, b * BLOCK : (b + 1) * BLOCK].astype(float)
-        low, high = block.min(axis=1), block.max(axis=1)
+        block = slice(b * BLOCK, (b + 1) * BLOCK)
+        own = X[:, block].astype(float)
+        low, high = own.min(axis=1), own.max(axis=1)
         middle[:, b], half[:, b] = (low + high) / 2, (high - low) / 2
-        total[:, b] = *block.sum(axis=1), block.shape[1]
+        total[:, b] = *(own @ w[block]), w[block].sum()
 
 
 def assign(X, centers, labels, distances):
@@ -43,25 +51,28 @@ def assign(X, centers, labels, distances):
     distances[:] = table.min(axis=0)
 
 
-def lloyd_step(X, middle, half, total, centers, sums):
+def lloyd_step(X, weight, middle, half, total, centers, sums):
     nearest = squared(X, centers).argmin(axis=0)
+    w = ones(weight, X.shape[1])
     for j in range(len(centers)):
-        own = X[:, nearest == j].astype(float)
-        sums[j] = *own.sum(axis=1), own.shape[1]
+        own = nearest == j
+        sums[j] = *(X[:, own].astype(float) @ w[own]), w[own].sum()
 
 
-def kmeans_plusplus(X, uniform, centers):
+def kmeans_plusplus(X, weight, uniform, centers):
     n = X.shape[1]
     k, trials = uniform.shape
-    chosen = [int(uniform[0, 0] * n)]
+    w = ones(weight, n)
+    running = np.cumsum(w)
+    chosen = [np.searchsorted(running, uniform[0, 0] * running[-1], side="right")]
     for j in range(1, k):
         closest = squared(X, X[:, chosen].T).min(axis=0).astype(float)
         if closest.sum() == 0:
             break
-        running = np.cumsum(closest)
+        running = np.cumsum(w * closest)
         drawn = np.searchsorted(running, uniform[j] * running[-1], side="right")
-        loss = [np.minimum(closest, squared(X, X[:, [c]].T)[0]).sum() for c in drawn]
-        chosen.append(drawn[np.argmin(loss)])
+        tried = [np.minimum(closest, squared(X, X[:, [c]].T)[0]) for c in drawn]
+        chosen.append(drawn[np.argmin([(w * c).sum() for c in tried])])
     centers[: len(chosen)] = X[:, chosen].T
     return len(chosen)
 

@@ -185,6 +185,127 @@ def test_large_k_and_many_channels():
     assert len(np.unique(found.labels)) == 20
 
 
+# --- weights --------------------------------------------------------------------------
+
+
+@settings(max_examples=20)
+@given(SEEDS, st.integers(20, 300), st.integers(1, 4), st.integers(1, 6), st.booleans())
+def test_a_weight_is_a_number_of_equal_rows(seed, n, d, k, drawn):
+    rng = np.random.default_rng(seed)
+    X = np.unique(cloud(seed, n, d), axis=0)
+    weight = rng.integers(0, 4, len(X))
+    assume((weight > 0).sum() >= k)
+    init = None if drawn else X[rng.choice(np.flatnonzero(weight), k, replace=False)]
+    want = kmeans(np.repeat(X, weight, axis=0), k, init=init, random_state=seed)
+    found = kmeans(X, k, init=init, random_state=seed, sample_weight=weight)
+    np.testing.assert_array_equal(np.repeat(found.labels, weight), want.labels)
+    np.testing.assert_allclose(found.centers, want.centers, rtol=1e-9, atol=1e-9)
+    assert found.objective == pytest.approx(want.objective, rel=1e-12, abs=1e-12)
+    assert found.rule.variance == pytest.approx(want.rule.variance, rel=1e-12)
+    np.testing.assert_array_equal(found.labels, nearest(X, found.centers))
+
+
+@settings(max_examples=20)
+@given(SEEDS, st.integers(50, 2000), st.integers(1, 4), st.integers(1, 8))
+def test_weighted_labels_equal_those_of_scikit_learn(seed, n, d, k):
+    X = cloud(seed, n, d)
+    rng = np.random.default_rng(seed)
+    weight, init = rng.lognormal(size=n), X[rng.choice(n, k, replace=False)]
+    model = sklearn.cluster.KMeans(k, init=init, n_init=1, tol=0)
+    model.fit(X, sample_weight=weight)
+    found = kmeans(X, k, init=init, sample_weight=weight)
+    np.testing.assert_array_equal(found.labels, model.labels_)
+    assert found.objective == pytest.approx(model.inertia_, rel=1e-9)
+
+
+def test_an_empty_cluster_gets_equal_rows_together():
+    X = np.array([[0.0], [1.0], [2.0], [50.0]])
+    init, weight = [[1.0], [1e6], [2e6]], [3, 2, 5, 4]
+    found = kmeans(X, 3, init=init, sample_weight=weight)
+    want = kmeans(np.repeat(X, weight, axis=0), 3, init=init)
+    np.testing.assert_array_equal(np.repeat(found.labels, weight), want.labels)
+    np.testing.assert_allclose(found.centers, want.centers, rtol=1e-12)
+    assert found.n_iter == want.n_iter
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1 / 3, 1e300])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_unit_of_weights_does_not_matter(unit, dtype):
+    X = tumor(2000).astype(dtype)
+    want = kmeans(X, 3)
+    found = kmeans(X, 3, sample_weight=np.full(len(X), unit))
+    np.testing.assert_array_equal(found.labels, want.labels)
+    assert found.objective / unit == pytest.approx(want.objective, rel=1e-6)
+
+
+def test_rows_without_weight_have_no_say():
+    X = tumor(1000)
+    X[500:] *= 100
+    weight = np.repeat([1.0, 0.0], 500)
+    found, want = kmeans(X, 3, sample_weight=weight), kmeans(X[:500], 3)
+    np.testing.assert_allclose(found.centers, want.centers, rtol=1e-12)
+    np.testing.assert_array_equal(found.labels, nearest(X, want.centers))
+    with pytest.raises(ConfigError, match="at most the 1 distinct rows, got 2"):
+        kmeans(X, 2, sample_weight=np.arange(1000) == 7)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (np.ones(49), "one weight for each of 50 rows, got shape"),
+        (np.ones((50, 1)), "one weight for each of 50 rows, got shape"),
+        ([-1.0] * 2 + [1.0] * 48, "2 weights are not finite or below zero"),
+        ([np.nan] + [1.0] * 49, "1 weights are not finite or below zero"),
+        (np.zeros(50), "all weights are zero"),
+    ],
+)
+def test_weights_are_checked(weight, message):
+    with pytest.raises(InputError, match=f"`sample_weight`: .*{message}"):
+        kmeans(tumor(50), 2, sample_weight=weight)
+
+
+# --- many rows ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_starts_on_a_sample_end_as_well(monkeypatch, dtype, weighted):
+    X = tumor(30_000).astype(dtype)
+    X = X[canonical_order(X)]
+    weight = np.random.default_rng(0).integers(1, 4, len(X)) if weighted else None
+    want = kmeans(X, 4, sample_weight=weight)
+    monkeypatch.setattr("habitat.clustering._kmeans._SAMPLE", 3000)
+    monkeypatch.setattr("habitat.clustering._kmeans._CHUNK", 7000)
+    found = kmeans(X, 4, sample_weight=weight)
+    assert found.converged
+    assert found.objective == pytest.approx(want.objective, rel=1e-4)
+    np.testing.assert_array_equal(found.labels, nearest(X, found.centers))
+    if weighted:
+        want = kmeans(np.repeat(X, weight, axis=0), 4)
+        same = (np.repeat(found.labels, weight) == want.labels).mean()
+        assert same == 1 if dtype == np.float64 else same > 0.999
+
+
+def test_rows_of_any_layout_and_type():
+    X = np.rint(tumor(3000) * 20)
+    want = kmeans(X, 3).labels
+    for same in (np.asfortranarray(X), X[:, [0, 0, 1]][:, ::2], X.astype(np.int16)):
+        np.testing.assert_array_equal(kmeans(same, 3).labels, want)
+
+
+# --- the rule -------------------------------------------------------------------------
+
+
+def test_costs_without_variance_are_those_of_the_nearest_center():
+    X = np.repeat([[0.0, 1.0], [5.0, 1.0]], 3, axis=0)
+    found = kmeans(X, 2)
+    assert found.rule.variance == 0.0
+    costs = found.rule.costs(np.vstack([X, [[1.0, 1.0]]]))
+    own = np.append(found.labels, found.labels[0])
+    assert (costs[np.arange(7), own] == 0.0).all()
+    assert (costs[np.arange(7), 1 - own] == np.inf).all()
+
+
 # --- refusals -------------------------------------------------------------------------
 
 

@@ -47,12 +47,23 @@ def columns(request, kind, dtype):
     return np.ascontiguousarray(rows.T, dtype=dtype)
 
 
-def arranged(X, function=kmeans.arrange):
+@pytest.fixture(params=[False, True], ids=["alike", "weighted"])
+def weight(request, X):
+    return weigh(X) if request.param else np.empty(0, X.dtype)
+
+
+def weigh(X):
+    return np.random.default_rng(5).lognormal(size=X.shape[1]).astype(X.dtype)
+
+
+def arranged(X, weight=None, function=kmeans.arrange):
+    """Packed columns, their weights, middle, half, total; X is (d, n)."""
     d, n = X.shape
     blocks = -(-n // kmeans.BLOCK)
-    out = [np.full_like(X, np.nan)]
+    weight = np.empty(0, X.dtype) if weight is None else weight
+    out = [np.full_like(X, np.nan), np.full_like(weight, np.nan)]
     out += [np.full((rows, blocks), np.nan) for rows in (d, d, d + 1)]
-    function(X, *out)
+    function(np.ascontiguousarray(X.T), weight, *out)
     return out
 
 
@@ -96,16 +107,17 @@ def test_twins_are_called_alike(function):
     assert plain.__name__ == TWINS[function].__name__
 
 
-def test_arrange_keeps_every_column_and_bounds_the_blocks(X):
-    packed, middle, half, total = arranged(X)
-    want = arranged(X, TWINS[kmeans.arrange])
+def test_arrange_keeps_every_column_and_bounds_the_blocks(X, weight):
+    packed, share, middle, half, total = arranged(X, weight)
+    want = arranged(X, weight, TWINS[kmeans.arrange])
     np.testing.assert_array_equal(packed, want[0])
+    np.testing.assert_array_equal(share, want[1])
     for b in range(middle.shape[1]):
         block = packed[:, b * kmeans.BLOCK : (b + 1) * kmeans.BLOCK].T
         slack = 1e-15 * np.abs(block).max()
         assert (np.abs(block - middle[:, b]) <= half[:, b] + slack).all()
-        assert total[-1, b] == len(block)
-    for got, twin in zip((middle, half, total), want[1:], strict=True):
+        assert weight.size or total[-1, b] == len(block)
+    for got, twin in zip((middle, half, total), want[2:], strict=True):
         assert_close(got, twin, X)
 
 
@@ -126,14 +138,15 @@ def test_assign(X):
     np.testing.assert_allclose(ours[3], twin[3], rtol=eps, atol=eps * scale * 1e-3)
 
 
-def test_lloyd_step(X):
-    packed, *blocks = arranged(X)
+def test_lloyd_step(X, weight):
+    packed, *blocks = arranged(X, weight)
     d = X.shape[0]
     sums = np.full((K, d + 1), np.nan)
     (_, ours), (_, twin) = both(
         kmeans.lloyd_step, packed, *blocks, some_columns(X), sums
     )
-    np.testing.assert_array_equal(ours[-1][:, d], twin[-1][:, d])
+    if not weight.size:
+        np.testing.assert_array_equal(ours[-1][:, d], twin[-1][:, d])
     assert_close(ours[-1], twin[-1], X)
 
 
@@ -155,9 +168,10 @@ def test_lloyd_step_loses_no_column_of_huge_values():
     assert sums[:, 1].sum() == 160
 
 
-def test_lloyd_step_sums_depend_on_labels_alone():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_lloyd_step_sums_depend_on_labels_alone(weighted):
     X = np.ascontiguousarray(tumor(1000).T)
-    packed, *blocks = arranged(X)
+    packed, *blocks = arranged(X, weigh(X) if weighted else None)
     sums, again = np.zeros((3, 3)), np.zeros((3, 3))
     centers = some_columns(X, 3)
     kmeans.lloyd_step(packed, *blocks, centers, sums)
@@ -165,12 +179,11 @@ def test_lloyd_step_sums_depend_on_labels_alone():
     assert sums.tobytes() == again.tobytes()
 
 
-def test_kmeans_plusplus(X):
-    packed = arranged(X)[0]
+def test_kmeans_plusplus(X, weight):
     uniform = np.random.default_rng(0).random((K, 3))
     centers = np.zeros((K, X.shape[0]))
     (ours, args), (twin, twin_args) = both(
-        kmeans.kmeans_plusplus, packed, uniform, centers
+        kmeans.kmeans_plusplus, X, weight, uniform, centers
     )
     assert ours == twin
     np.testing.assert_array_equal(args[-1], twin_args[-1])

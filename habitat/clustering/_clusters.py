@@ -47,8 +47,9 @@ class Clustering:
         Iterations of the run that was kept.
     converged : bool
         Whether another iteration would change nothing.
-    rule : Rule
-        Gives other rows their cluster; gives these rows these labels.
+    rule : Rule or None
+        Gives other rows their cluster, and these rows these labels; None where a
+        method of your own returned labels only.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -56,4 +57,4 @@ class Clustering:
     objective: float
     n_iter: int
     converged: bool
-    rule: Rule
+    rule: Rule | None = None

@@ -10,7 +10,10 @@ import numpy.typing as npt
 
 from habitat._check import one_of
 from habitat.clustering._clusters import Clustering
-from habitat.clustering._kmeans import KMeansOptions, Nearest
+from habitat.clustering._gmm import GMMOptions
+from habitat.clustering._kmeans import KMeansOptions
+from habitat.clustering._otsu import OtsuOptions
+from habitat.clustering._supervoxels import SupervoxelOptions
 from habitat.errors import ConfigError
 
 __all__ = ["METHODS", "Method", "find_method", "fit_method"]
@@ -19,7 +22,12 @@ Method: TypeAlias = Callable[
     [npt.NDArray[Any], int, np.random.Generator], Clustering | npt.ArrayLike
 ]
 
-METHODS: dict[str, Method] = {"kmeans": KMeansOptions()}
+METHODS: dict[str, Method] = {
+    "kmeans": KMeansOptions(),
+    "gmm": GMMOptions(),
+    "otsu": OtsuOptions(),
+    "supervoxel": SupervoxelOptions(),
+}
 """Name to ``f(X, k, rng)``, which returns labels 0..k-1 of the rows of X (n, d), or a
 `Clustering`. Options of a method are such a function too, so ``method=`` takes the
 name, the options object or a function of your own."""
@@ -89,5 +97,4 @@ def _from_labels(X: npt.NDArray[Any], k: int, found: npt.ArrayLike) -> Clusterin
     for j in np.unique(labels):
         centers[j] = X[labels == j].mean(axis=0, dtype=np.float64)
     objective = float(((X - centers[labels]) ** 2).sum())
-    rule = Nearest(centers, objective / X.size)
-    return Clustering(labels, centers, objective, n_iter=0, converged=True, rule=rule)
+    return Clustering(labels, centers, objective, n_iter=0, converged=True)

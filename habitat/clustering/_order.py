@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["canonical_order", "distinct_rows"]
+__all__ = ["canonical_order", "distinct_rows", "evenly"]
 
 
 def canonical_order(X: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
@@ -67,3 +67,14 @@ def distinct_rows(X: npt.NDArray[Any]) -> int:
     if not len(X):
         return 0
     return 1 + int((X[1:] != X[:-1]).any(axis=1).sum())
+
+
+def evenly(n: int, m: int) -> npt.NDArray[np.intp]:
+    """Positions of m rows at even steps through n rows, the same row again if m > n.
+
+    Examples
+    --------
+    >>> evenly(6, 3).tolist(), evenly(2, 4).tolist()
+    ([1, 3, 5], [0, 0, 1, 1])
+    """
+    return (2 * np.arange(m) + 1) * n // (2 * m)

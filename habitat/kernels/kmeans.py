@@ -1,6 +1,7 @@
 """K-means on blocks of neighboring voxels.
 
-`X` is (d, n), C-contiguous, float32 or float64. The voxels of a block of `BLOCK`
+`X` is (d, n), C-contiguous, float32 or float64; `weight` has a positive value for each
+column, or no value at all where all count alike. The voxels of a block of `BLOCK`
 columns lie close together in feature space, so that most blocks belong to one cluster
 as a whole and cost one test instead of `BLOCK` distances (the filtering algorithm of
 Kanungo et al., IEEE TPAMI 2002;24:881, on a flat list of boxes). The test leaves room
@@ -30,20 +31,22 @@ _Int = npt.NDArray[np.int64]
 
 @jit
 def arrange(
-    X: _Float,  # IN (d, n)
-    packed: _Float,  # OUT (d, n), the columns of X in the new order
+    rows: _Float,  # IN (n, d)
+    weight: _Float,  # IN (n,) or (0,)
+    X: _Float,  # OUT (d, n), the rows as columns in the new order
+    share: _Float,  # OUT (n,) or (0,), their weights
     middle: _F64,  # OUT (d, blocks) of the bounding box of each block
     half: _F64,  # OUT (d, blocks) half its edges
-    total: _F64,  # OUT (d + 1, blocks) sums over each block, then its size
+    total: _F64,  # OUT (d + 1, blocks) weighted sums over each block, then its weight
 ) -> None:
-    """Sort columns so that each block of them is compact, and describe the blocks.
+    """Sort rows so that each block of them is compact, and describe the blocks.
 
     The order is a counting sort by the cell of a grid with about equal shares of the
-    columns in each of its slabs, run through like an ox plows.
+    rows in each of its slabs, run through like an ox plows.
     """
     d, n = X.shape
     blocks = total.shape[1]
-    key = np.zeros(n, np.int64)
+    key = np.zeros(n, np.uint16)
     cells = min(_CELLS * blocks, 1 << 16)
     left = cells
     for f in range(d):
@@ -51,22 +54,29 @@ def arrange(
         if f < d - 1:
             slabs = max(1, min(left, round(blocks ** (1.0 / d))))
         left //= slabs
-        _plow(X[f], slabs, key)
+        _plow(rows, f, slabs, key)
     place = np.zeros(cells + 1, np.int64)
     for i in range(n):
-        place[key[i] + 1] += 1
+        place[np.int64(key[i]) + 1] += 1
     for cell in range(cells):
         place[cell + 1] += place[cell]
     for i in range(n):
         p = place[key[i]]
         place[key[i]] = p + 1
         for f in range(d):
-            packed[f, p] = X[f, i]
+            X[f, p] = rows[i, f]
+        if weight.size > 0:
+            share[p] = weight[i]
     for b in range(blocks):
-        m = min(BLOCK, n - b * BLOCK)
+        start = b * BLOCK
+        m = min(BLOCK, n - start)
         total[d, b] = m
+        if weight.size > 0:
+            total[d, b] = 0.0
+            for i in range(m):
+                total[d, b] += share[start + i]
         for f in range(d):
-            x = packed[f, b * BLOCK : b * BLOCK + m]
+            x = X[f, start : start + m]
             low = x[0]
             high = x[0]
             s = X.dtype.type(0)
@@ -74,6 +84,10 @@ def arrange(
                 low = min(low, x[i])
                 high = max(high, x[i])
                 s += x[i]
+            if weight.size > 0:
+                s = X.dtype.type(0)
+                for i in range(m):
+                    s += x[i] * share[start + i]
             total[f, b] = s
             middle[f, b] = 0.5 * low + 0.5 * high
             half[f, b] = max(high - middle[f, b], middle[f, b] - low)
@@ -81,34 +95,36 @@ def arrange(
 
 @jit
 def _plow(
-    x: _Float,  # IN (n,)
+    rows: _Float,  # IN (n, d)
+    f: int,
     slabs: int,
-    key: _Int,  # IN/OUT (n,) position along the channels so far
+    key: npt.NDArray[np.uint16],  # IN/OUT (n,) position along the channels so far
 ) -> None:
-    """Extend the keys by the slab of x, counted backwards in every other row."""
+    """Extend the keys by the slab of channel f, counted backwards in odd rows."""
+    n = key.size
     low = np.inf
     high = -np.inf
-    for i in range(x.size):
-        low = min(low, x[i])
-        high = max(high, x[i])
+    for i in range(n):
+        low = min(low, rows[i, f])
+        high = max(high, rows[i, f])
     if low == high:
         return
     scale = (_BINS - 1) / (high - low)
     if not 0.0 < scale < np.inf:  # too wide or too narrow for the arithmetic
         return
     slab = np.zeros(_BINS, np.int64)
-    for i in range(x.size):
-        slab[int((x[i] - low) * scale)] += 1
+    for i in range(n):
+        slab[int((rows[i, f] - low) * scale)] += 1
     before = 0
     for b in range(_BINS):
         count = slab[b]
-        slab[b] = before * slabs // x.size
+        slab[b] = before * slabs // n
         before += count
-    for i in range(x.size):
-        s = slab[int((x[i] - low) * scale)]
+    for i in range(n):
+        s = slab[int((rows[i, f] - low) * scale)]
         if key[i] % 2 == 1:
             s = slabs - 1 - s
-        key[i] = key[i] * slabs + s
+        key[i] = np.int64(key[i]) * slabs + s
 
 
 @jit
@@ -147,16 +163,17 @@ def _search(
 
 
 @jit
-def _share(
+def _tally(
     X: _Float,  # IN (d, n)
+    weight: _Float,  # IN (n,) or (0,)
     start: int,
     m: int,
     label: _Float,  # IN (m,)
     candidates: _Int,  # IN
     work: _Float,  # OUT (m,) scratch
-    share: _F64,  # OUT (candidates, d + 1)
+    share: _F64,  # OUT (candidates, d + 2)
 ) -> None:
-    """Sum the columns start..start + m by label, and count them."""
+    """Sum the columns start..start + m by label; then their weights; count them."""
     d = X.shape[0]
     zero = X.dtype.type(0)
     one = X.dtype.type(1)
@@ -166,6 +183,13 @@ def _share(
         for i in range(m):
             work[i] = one if label[i] == number else zero
             s += work[i]
+        share[a, d + 1] = s
+        if weight.size > 0:
+            w = weight[start : start + m]
+            s = zero
+            for i in range(m):
+                work[i] *= w[i]
+                s += work[i]
         share[a, d] = s
         for f in range(d):
             x = X[f, start : start + m]
@@ -226,11 +250,12 @@ def _filter(
 @jit
 def lloyd_step(
     X: _Float,  # IN (d, n)
+    weight: _Float,  # IN (n,) or (0,)
     middle: _F64,  # IN (d, blocks) of the bounding box of each block
     half: _F64,  # IN (d, blocks) half its edges
-    total: _F64,  # IN (d + 1, blocks) sums over each block, then its size
+    total: _F64,  # IN (d + 1, blocks) weighted sums over each block, then its weight
     centers: _F64,  # IN (k, d)
-    sums: _F64,  # OUT (k, d + 1) sums over each cluster, then its size
+    sums: _F64,  # OUT (k, d + 1) weighted sums over each cluster, then its weight
 ) -> None:
     """Sum the columns that are nearest to each center."""
     d, n = X.shape
@@ -252,7 +277,7 @@ def lloyd_step(
     work64, nearest64, label64 = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
     count = np.empty(BLOCK)
     rivals = np.empty((k, BLOCK))
-    share = np.empty((k, d + 1))
+    share = np.empty((k, d + 2))
     for first in range(0, blocks, BLOCK):
         size = min(BLOCK, blocks - first)
         _filter(
@@ -281,10 +306,10 @@ def lloyd_step(
             start = b * BLOCK
             m = min(BLOCK, n - start)
             _search(X, start, m, c, candidates[:found], work, nearest, label)
-            _share(X, start, m, label, candidates[:found], work, share)
+            _tally(X, weight, start, m, label, candidates[:found], work, share)
             for a in range(found):
                 j = candidates[a]
-                if share[a, d] == m:  # one label: as if the test had shown it
+                if share[a, d + 1] == m:  # one label: as if the test had shown it
                     count[g] = 1.0
                     rivals[:, g] = 0.0
                     rivals[j, g] = 1.0
@@ -327,15 +352,16 @@ def assign(
 @jit
 def _closer(
     X: _Float,  # IN (d, n)
+    weight: _Float,  # IN (n,) or (0,)
     column: int,
-    closest: _Float,  # IN (n,) squared distance to the nearest center so far
+    closest: _Float,  # IN (n,) weighted squared distance to the nearest center so far
     closer: _Float,  # OUT (n,) the same once `column` is a center too
-    weight: _F64,  # OUT (blocks,) sum of `closer` over each block
+    share: _F64,  # OUT (blocks,) sum of `closer` over each block
 ) -> float:
-    """Return the sum of the squared distances once `column` is a center too."""
+    """Return the sum of `closer`."""
     d, n = X.shape
     loss = 0.0
-    for b in range(weight.size):
+    for b in range(share.size):
         start = b * BLOCK
         m = min(BLOCK, n - start)
         old = closest[start : start + m]
@@ -349,35 +375,39 @@ def _closer(
             c = X[f, column]
             for i in range(m):
                 new[i] += (x[i] - c) * (x[i] - c)
+        if weight.size > 0:
+            w = weight[start : start + m]
+            for i in range(m):
+                new[i] *= w[i]
         s = X.dtype.type(0)
         for i in range(m):
             new[i] = min(new[i], old[i])
             s += new[i]
-        weight[b] = s
+        share[b] = s
         loss += s
     return loss
 
 
 @jit
 def _draw(
-    closest: _Float,  # IN (n,)
-    weight: _F64,  # IN (blocks,)
-    share: float,  # IN of the sum of `closest`
+    value: _Float,  # IN (n,)
+    share: _F64,  # IN (blocks,) sum of the values of each block
+    target: float,  # IN
 ) -> int:
-    """Return the column where the running sum of `closest` passes `share`."""
+    """Return the index where the running sum of the values passes the target."""
     block = 0
-    for b in range(weight.size):
-        if weight[b] > 0.0:
+    for b in range(share.size):
+        if share[b] > 0.0:
             block = b
-            if share < weight[b]:
+            if target < share[b]:
                 break
-            share -= weight[b]
+            target -= share[b]
     last = 0
-    for i in range(block * BLOCK, min((block + 1) * BLOCK, closest.size)):
-        if closest[i] > 0:
+    for i in range(block * BLOCK, min((block + 1) * BLOCK, value.size)):
+        if value[i] > 0:
             last = i
-            share -= closest[i]
-            if share < 0.0:
+            target -= value[i]
+            if target < 0.0:
                 break
     return last
 
@@ -385,41 +415,49 @@ def _draw(
 @jit
 def kmeans_plusplus(
     X: _Float,  # IN (d, n)
+    weight: _Float,  # IN (n,) or (0,)
     uniform: _F64,  # IN (k, trials) draws in [0, 1)
     centers: _F64,  # OUT (k, d)
 ) -> int:
     """Choose columns far apart as centers: greedy k-means++.
 
-    Each next center is the best of `trials` columns drawn with a probability
-    proportional to the squared distance from the centers so far (Arthur &
-    Vassilvitskii, SODA 2007, section 3). Returns how many distinct columns were found,
-    at most k.
+    The first is drawn by weight. Each next center is the best of `trials` columns drawn
+    with a probability proportional to weight times squared distance from the centers so
+    far (Arthur & Vassilvitskii, SODA 2007, section 3). Returns how many distinct
+    columns were found, at most k.
     """
     d, n = X.shape
     k, trials = uniform.shape
     blocks = (n + BLOCK - 1) // BLOCK
     closest, best, trial = np.empty((3, n), X.dtype)
-    weight, best_weight, trial_weight = np.empty((3, blocks))
+    share, best_share, trial_share = np.empty((3, blocks))
     for i in range(n):
         closest[i] = np.inf
     pick = int(uniform[0, 0] * n)
-    total = _closer(X, pick, closest, best, best_weight)
+    if weight.size > 0:
+        whole = 0.0
+        share[:] = 0.0
+        for i in range(n):
+            share[i // BLOCK] += weight[i]
+            whole += weight[i]
+        pick = _draw(weight, share, uniform[0, 0] * whole)
+    total = _closer(X, weight, pick, closest, best, best_share)
     for f in range(d):
         centers[0, f] = X[f, pick]
     for j in range(1, k):
         if total == 0.0:
             return j
         closest, best = best, closest
-        weight, best_weight = best_weight, weight
+        share, best_share = best_share, share
         least = np.inf
         for t in range(trials):
-            column = _draw(closest, weight, uniform[j, t] * total)
-            loss = _closer(X, column, closest, trial, trial_weight)
+            column = _draw(closest, share, uniform[j, t] * total)
+            loss = _closer(X, weight, column, closest, trial, trial_share)
             if loss < least:
                 least = loss
                 pick = column
                 best, trial = trial, best
-                best_weight, trial_weight = trial_weight, best_weight
+                best_share, trial_share = trial_share, best_share
         total = least
         for f in range(d):
             centers[j, f] = X[f, pick]

@@ -16,7 +16,7 @@ import numpy as np
 import sklearn.cluster
 from threadpoolctl import threadpool_limits
 
-from habitat.clustering import canonical_order, kmeans, scores
+from habitat.clustering import KMeans, canonical_order, kmeans, scores
 from tests.oracles import sklearn_kmeans, tumor
 
 K, REPEATS = 4, 7
@@ -95,6 +95,7 @@ def parts(n):
     X = tumor(n)
     X = X[canonical_order(X)]
     labels = kmeans(X, K).labels
+    weight = np.random.default_rng(0).lognormal(size=n)
     shuffled = np.random.default_rng(0).permutation(X)
     ten = sklearn.cluster.KMeans(K, n_init=10, tol=0.0, random_state=0)
     seconds, _ = interleaved(
@@ -102,6 +103,8 @@ def parts(n):
             "canonical_order": lambda: canonical_order(shuffled),
             "numpy.lexsort": lambda: np.lexsort(shuffled.T[::-1]),
             "kmeans, 10 starts": lambda: kmeans(X, K),
+            "the same, weighted": lambda: kmeans(X, K, sample_weight=weight),
+            "KMeans(4).fit": lambda: KMeans(K, random_state=0).fit(shuffled),
             "scikit-learn, n_init=10": lambda: ten.fit(X),
             "scores": lambda: scores(X, labels),
         }

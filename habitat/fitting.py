@@ -1,0 +1,413 @@
+"""From the voxels of a tumor to habitats: what is fitted, and how voxels get theirs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from habitat._check import at_least, integer, one_of, warn
+from habitat.choice import KChoice, choose_rows, independent_rows
+from habitat.clustering import (
+    Clustering,
+    GMMOptions,
+    KMeansOptions,
+    Nearest,
+    OtsuOptions,
+    Potts,
+    Rule,
+    SupervoxelOptions,
+    Thresholds,
+    best_shift,
+    canonical_order,
+    describe,
+    distinct_rows,
+    find_method,
+    fit_method,
+    scores,
+    smooth,
+    supervoxels,
+)
+from habitat.errors import ConfigError, HabitatError, raise_all
+from habitat.geometry import Floats
+from habitat.tumor import Tumor
+from habitat.voxels import (
+    SCALINGS,
+    Transform,
+    fit_scaling,
+    grid_choice,
+)
+
+Labels = npt.NDArray[np.uint8]
+FWHM_MM = 6.0  # of PET
+_DISPLAY = {"SUVbw": "PET", "SUVlbm": "PET", "SUVbsa": "PET", "HU": "CT"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Arguments of `segment` and `HabitatModel`, checked."""
+
+    k: int | str
+    method: Any  # options object or function
+    scaling: Any
+    grid: Any
+    label: int | str | None
+    rim_mm: float
+    smoothness: Potts
+    random_state: int
+    patient_shift: bool = False  # of a population
+
+
+def check_settings(
+    channels: Sequence[str],
+    *,
+    k: Any,
+    method: Any,
+    scaling: Any,
+    grid: Any,
+    label: Any,
+    rim_mm: Any,
+    smoothness: Any,
+    random_state: Any,
+    patient_shift: Any = False,
+) -> Settings:
+    """Check all arguments before any file is read; raise all problems at once."""
+    problems: list[HabitatError] = []
+
+    def check(function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except HabitatError as error:
+            problems.append(error)
+
+    settings = Settings(
+        k=check(_number, k),
+        method=check(find_method, method),
+        scaling=check(_scaling_choice, scaling),
+        grid=check(grid_choice, grid, channels),
+        label=check(_label_choice, label),
+        rim_mm=check(at_least, "rim_mm", rim_mm, 0.0),
+        smoothness=check(_potts, smoothness),
+        random_state=check(integer, "random_state", random_state, 0, 2**32 - 1),
+        patient_shift=check(_flag, patient_shift),
+    )
+    raise_all(problems or _contradictions(settings, channels))
+    return settings
+
+
+def _number(k: Any) -> int | str:
+    if isinstance(k, str) and k == "auto":
+        return k
+    try:
+        return integer("k", k, 2, 20)
+    except ConfigError as error:
+        raise ConfigError(error.what, error.where, "or 'auto'") from error
+
+
+def _scaling_choice(scaling: Any) -> Any:
+    return scaling if callable(scaling) else one_of("scaling", scaling, SCALINGS)
+
+
+def _label_choice(label: Any) -> int | str | None:
+    if label is None or isinstance(label, str):
+        return label
+    return integer("label", label, 0, 2**63)
+
+
+def _flag(patient_shift: Any) -> bool:
+    if isinstance(patient_shift, bool):
+        return patient_shift
+    what = f"must be True or False, got {patient_shift!r}"
+    raise ConfigError(what, "`patient_shift`")
+
+
+def _potts(smoothness: Any) -> Potts:
+    return smoothness if isinstance(smoothness, Potts) else Potts(smoothness)
+
+
+def _contradictions(settings: Settings, channels: Sequence[str]) -> list[HabitatError]:
+    """Options that the chosen method has no use for."""
+    method = settings.method
+    problems: list[HabitatError] = []
+    if isinstance(method, OtsuOptions):
+        try:
+            if isinstance(settings.k, str):
+                raise ConfigError("follows from the levels", "`k`", "give the number")
+            method.check(settings.k, channels)
+        except HabitatError as error:
+            problems.append(error)
+        if settings.scaling not in ("zscore", "none"):
+            what = "thresholds are set on natural units"
+            problems.append(ConfigError(what, "`scaling`", "leave it out"))
+    if isinstance(method, SupervoxelOptions) and settings.rim_mm:
+        what = "a rim cannot be left out of supervoxels"
+        problems.append(ConfigError(what, "`rim_mm`", "leave it out"))
+    if settings.patient_shift and not isinstance(method, KMeansOptions | GMMOptions):
+        what = "moves voxels to K-means or mixtures only"
+        problems.append(ConfigError(what, "`patient_shift`", "leave it out"))
+    if settings.smoothness.beta and isinstance(method, OtsuOptions | SupervoxelOptions):
+        what = "smooths K-means and mixtures of voxels only"
+        problems.append(ConfigError(what, "`smoothness`", "leave it out"))
+    return problems
+
+
+class Voxels(Protocol):
+    """The part of a `Tumor` that is clustered."""
+
+    @property
+    def X(self) -> Floats:  # noqa: N802 - the name of the formulas
+        """(n, channels) values in natural units."""
+
+    @property
+    def index(self) -> npt.NDArray[np.intp]:
+        """(n, 3) position zyx."""
+
+    @property
+    def spacing(self) -> Sequence[float]:
+        """Voxel size zyx, mm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Definition:
+    """What makes a voxel belong to a habitat; of one tumor or of a cohort."""
+
+    scaling: Transform  # natural units -> what was clustered
+    rule: Rule  # scaled voxels, or supervoxels, -> habitat
+    smoothness: Potts
+    supervoxels: SupervoxelOptions | None
+    patient_shift: bool  # whether each tumor is first moved to where the rule fits best
+    terms: tuple[str, ...]  # words for each habitat, such as "PETlow-CThigh"
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Habitats fitted to one tumor."""
+
+    definition: Definition
+    labels: Labels  # (n,) 0..k-1
+    posterior: Floats | None  # (n, k)
+    centers: Floats  # (k, channels) means of the fitted voxels, natural units
+    quality: dict[str, Any]
+    notes: list[str]
+
+
+def fit(tumor: Tumor, settings: Settings) -> Fit:
+    """Fit habitats to the voxels of one tumor, numbered in the order of their centers.
+
+    Voxels enter in canonical order, so that their order in the image cannot matter.
+    Those in a rim that is left out of the fit get theirs afterwards.
+    """
+    own = np.flatnonzero(tumor.fitted)
+    own = own[canonical_order(tumor.X[own])]
+    raw = tumor.X[own]
+    scaling = settings_scaling(settings, raw, tumor.units)
+    rows, parts = rows_of(tumor, scaling, settings)
+    fitted = rows[own] if parts is None else rows
+    choice = choose(tumor, own, fitted, settings) if settings.k == "auto" else None
+    k = int(settings.k) if choice is None else choice.k
+    found = cluster(fitted, k, settings, list(tumor.names))
+    labels = found.labels if parts is None else found.labels[parts[own]]
+    order = order_of(means(raw, labels, k), settings)
+    rule = Nearest(found.centers, 1.0) if found.rule is None else found.rule
+    definition = Definition(
+        scaling,
+        rule.take(order),
+        settings.smoothness,
+        settings.method if parts is not None else None,
+        False,
+        terms_of(rule, tumor),
+    )
+    all_labels, posterior, notes = assign(tumor, definition, rows, parts)
+    if found.rule is None:
+        all_labels[own] = np.argsort(order)[found.labels]
+    centers = means(raw, all_labels[own], k)
+    if not found.converged:
+        notes.append(warn("the fit did not converge: raise max_iter in its options"))
+    quality = quality_of(fitted, found)
+    if isinstance(settings.method, OtsuOptions):  # cut in natural units, judged alike
+        quality |= separation(fit_scaling("zscore", raw, tumor.units)(raw), labels)
+    if choice is not None:
+        quality["choice"] = choice_json(choice)
+        notes += choice.notes
+    return Fit(definition, all_labels, posterior, centers, quality, notes)
+
+
+def choose(
+    tumor: Tumor, own: npt.NDArray[np.intp], rows: Floats, settings: Settings
+) -> KChoice:
+    """Choose k for one tumor; supervoxels have no position of their own."""
+    most = min(10, len(rows) // 10)
+    positions, n_eff = None, None
+    if len(rows) == len(own):
+        positions = tumor.index[own] * np.array(tumor.spacing)
+        volume = len(own) * math.prod(tumor.spacing)
+        n_eff = independent_rows(len(own), volume, FWHM_MM)
+    return choose_rows(
+        rows,
+        range(1, most + 1),
+        positions=positions,
+        n_eff=n_eff,
+        random_state=settings.random_state,
+    )
+
+
+def choice_json(choice: KChoice) -> dict[str, Any]:
+    """Everything that was weighed in choosing k, as plain JSON."""
+    return {
+        "k": choice.k,
+        "ks": list(choice.ks),
+        "values": {n: list(map(_finite, v)) for n, v in choice.values.items()},
+        "picks": choice.picks,
+        "structure_p": _finite(choice.structure_p),
+        "notes": list(choice.notes),
+    }
+
+
+def _finite(value: float) -> float | None:
+    """NaN and infinity as null: JSON has no other way to say it."""
+    return float(value) if math.isfinite(value) else None
+
+
+def settings_scaling(
+    settings: Settings, raw: Floats, units: Sequence[str | None]
+) -> Transform:
+    """Learn the scaling; thresholds are set on natural units."""
+    natural = isinstance(settings.method, OtsuOptions)
+    return fit_scaling("none" if natural else settings.scaling, raw, units)
+
+
+def rows_of(
+    tumor: Voxels, scaling: Transform, settings: Settings
+) -> tuple[Floats, npt.NDArray[Any] | None]:
+    """Rows that are clustered: scaled voxels; or supervoxels, and each voxel's one."""
+    method = settings.method
+    if not isinstance(method, SupervoxelOptions):
+        return scaling(tumor.X), None
+    order = canonical_order(tumor.X)
+    Z = scaling(tumor.X[order])
+    rng = np.random.default_rng(settings.random_state)
+    found = supervoxels(Z, tumor.index[order], tumor.spacing, method, rng)
+    parts = np.empty_like(found)
+    parts[order] = found
+    return describe(Z, found, int(found.max()) + 1), parts
+
+
+def cluster(
+    rows: Floats,
+    k: int,
+    settings: Settings,
+    names: Sequence[str],
+    weights: Floats | None = None,
+) -> Clustering:
+    """Cluster rows by the method of the settings; weights are of supervoxels."""
+    method = settings.method
+    if isinstance(method, OtsuOptions):
+        return method.fit(rows, names)
+    if isinstance(method, SupervoxelOptions):
+        rng = np.random.default_rng(settings.random_state)
+        return method(rows, k, rng, weights)
+    distinct = distinct_rows(rows)
+    if distinct < k:
+        what = f"must be at most the {distinct} distinct voxel values, got {k}"
+        raise ConfigError(what, "`k`", "use a smaller k")
+    found = fit_method(method, rows, k, settings.random_state)
+    if settings.smoothness.beta and not hasattr(found.rule, "costs"):
+        what = "needs K-means, a mixture, or a method whose rule has costs"
+        raise ConfigError(what, "`smoothness`", "leave it out")
+    return found
+
+
+def assign(
+    tumor: Tumor,
+    definition: Definition,
+    rows: Floats,
+    parts: npt.NDArray[Any] | None,
+) -> tuple[Labels, Floats | None, list[str]]:
+    """Give each voxel of a tumor its habitat; return labels, posterior and notes."""
+    rule: Any = definition.rule
+    notes = []
+    if definition.patient_shift:
+        moved = best_shift(rows, rule)
+        rows = rows - moved
+        text = ", ".join(f"{value:.2f}" for value in moved)
+        notes.append(f"moved by ({text}) sd of the cohort to fit its habitats")
+    labels = rule.labels(rows)
+    posterior = rule.posterior(rows) if hasattr(rule, "posterior") else None
+    if definition.smoothness.beta:
+        before = labels
+        costs, potts = rule.costs(rows), definition.smoothness
+        labels = smooth(costs, tumor.index, tumor.spacing, before, potts)[0]
+        count = int((labels != before).sum())
+        text = f"smoothing moved {count} voxels ({100 * count / len(labels):.1f}%)"
+        notes.append(f"{text} to the habitat of their neighbors")
+    if parts is None:
+        return labels, posterior, notes
+    return labels[parts], None if posterior is None else posterior[parts], notes
+
+
+def order_of(centers: Floats, settings: Settings) -> npt.NDArray[np.intp]:
+    """Order by the first channel, ties by the second; thresholds keep their codes."""
+    if isinstance(settings.method, OtsuOptions):
+        return np.arange(len(centers))
+    return np.lexsort(centers.T[::-1])
+
+
+def means(X: Floats, labels: npt.NDArray[Any], k: int) -> Floats:
+    """Mean of each label's rows, NaN for a label without rows."""
+    counts = np.bincount(labels, minlength=k).astype(np.float64)
+    counts[counts == 0] = np.nan
+    sums = [np.bincount(labels, weights=column, minlength=k) for column in X.T]
+    return np.stack(sums, axis=1) / counts[:, None]
+
+
+def terms_of(rule: Rule, tumor: Tumor) -> tuple[str, ...]:
+    """Words for habitats that thresholds define."""
+    return rule.terms(display_names(tumor)) if isinstance(rule, Thresholds) else ()
+
+
+def display_names(tumor: Tumor) -> list[str]:
+    """PET, CT, or the channel's own name."""
+    pairs = zip(tumor.names.values(), tumor.units, strict=True)
+    return [_DISPLAY.get(unit or "", name) for name, unit in pairs]
+
+
+def separation(rows: Floats, labels: npt.NDArray[Any]) -> dict[str, Any]:
+    """Separation of clusters as plain JSON."""
+    found = scores(rows, labels)
+    return {name: _finite(value) for name, value in found.items()}
+
+
+def quality_of(rows: Floats, found: Clustering) -> dict[str, Any]:
+    """Separation of the clusters and how the fit went, as plain JSON."""
+    return separation(rows, found.labels) | {
+        "objective": found.objective,
+        "n_iter": found.n_iter,
+        "converged": found.converged,
+    }
+
+
+_OPTIONS: dict[str, type] = {
+    c.__name__: c
+    for c in (KMeansOptions, GMMOptions, OtsuOptions, SupervoxelOptions, Potts)
+}
+
+
+def plain(value: Any) -> Any:
+    """A setting as plain JSON."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"name": type(value).__name__, **asdict(value)}
+    if callable(value):
+        return getattr(value, "__qualname__", repr(value))
+    return list(value) if isinstance(value, (tuple, list, np.ndarray)) else value
+
+
+def from_plain(value: Any) -> Any:
+    """Undo `plain`: options objects are made anew."""
+    if isinstance(value, dict) and value.get("name") in _OPTIONS:
+        rest = {name: v for name, v in value.items() if name != "name"}
+        return _OPTIONS[value["name"]](**rest)
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,80 @@
+"""Criteria for the number of clusters, as small multiples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from habitat.plotting._layout import HabitatFigure
+
+_FONT, _COLUMNS = 8.0, 4
+_LINE, _PICK, _CHOICE = "#4a4a4a", "#d1495b", "#dfe6ee"
+_TITLES = {"elbow": "Elbow (within)", "gap": "Gap", "bic": "BIC", "aic": "AIC"}
+_TITLES |= {"icl": "ICL", "calinski_harabasz": "Calinski-Harabasz"}
+_TITLES |= {"davies_bouldin": "Davies-Bouldin", "silhouette": "Silhouette, squared"}
+_TITLES["silhouette_euclidean"] = "Silhouette, Euclid"
+_TITLES |= {f"{n}_eff": f"{n.upper()}, n_eff" for n in ("bic", "aic", "icl")}
+
+
+def plot_choice(
+    ks: Sequence[int],
+    values: Mapping[str, npt.NDArray[np.float64]],
+    picks: Mapping[str, int | None],
+    k: int,
+) -> Figure:
+    """Draw criteria over k.
+
+    Parameters
+    ----------
+    ks : sequence of int
+        Numbers of clusters.
+    values : mapping of str to (len(ks),) array
+        Criterion to its values; NaN where it has none.
+    picks : mapping of str to int or None
+        The k that each criterion would choose: its point is filled.
+    k : int
+        The choice: a band behind all panels.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    columns = min(_COLUMNS, len(values))
+    rows = math.ceil(len(values) / columns)
+    figure = HabitatFigure(
+        figsize=(1.75 * columns, 1.45 * rows + 0.25),
+        dpi=200,
+        facecolor="white",
+        layout="constrained",
+    )
+    FigureCanvasAgg(figure)
+    for i, (name, column) in enumerate(values.items()):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        axes.axvspan(k - 0.4, k + 0.4, color=_CHOICE, lw=0)
+        axes.plot(ks, column, "o-", color=_LINE, lw=0.8, ms=2.5, mfc="white", mew=0.8)
+        pick = picks.get(name)
+        title = _TITLES.get(name, name.replace("_", " ").capitalize())
+        if pick is not None:
+            at = list(ks).index(pick)
+            axes.plot(pick, column[at], "o", color=_PICK, ms=5)
+            title += f": {pick}"
+        axes.set_title(title, size=_FONT, loc="left")
+        axes.set_xlim(min(ks) - 0.5, max(ks) + 0.5)
+        axes.set_xticks([t for t in ks if len(ks) < 12 or t % 2 == 0])
+        axes.tick_params(labelsize=_FONT - 2, length=2, pad=2)
+        axes.yaxis.get_offset_text().set_fontsize(_FONT - 2)
+        axes.spines[["top", "right"]].set_visible(False)
+        if not np.isfinite(column).any():
+            axes.set_yticks([])
+            axes.text(0.5, 0.5, "no value", ha="center", size=_FONT, color=_LINE,
+                      transform=axes.transAxes)  # fmt: skip
+    figure.suptitle(
+        f"Number of clusters; red: what each criterion picks, band: the choice, k={k}",
+        size=_FONT, x=0.01, ha="left",
+    )  # fmt: skip
+    return figure

@@ -1,0 +1,27 @@
+"""How far habitats can be relied on: perturbed images, repeatability, agreement."""
+
+from habitat.reliability._agreement import (
+    ICC,
+    Interval,
+    Repeatability,
+    bland_altman,
+    icc,
+    match,
+    repeatability,
+)
+from habitat.reliability._perturb import PERTURBATIONS, noise_sd
+from habitat.reliability._stability import Stability, stability
+
+__all__ = [
+    "ICC",
+    "PERTURBATIONS",
+    "Interval",
+    "Repeatability",
+    "Stability",
+    "bland_altman",
+    "icc",
+    "match",
+    "noise_sd",
+    "repeatability",
+    "stability",
+]

@@ -21,12 +21,16 @@ from habitat.clustering import (
 from habitat.clustering._criteria import (
     CRITERIA,
     Criterion,
+    best,
     blocks,
     criteria_values,
+    decide,
     halves,
     information,
     knee,
+    largest,
     prediction_strength,
+    ranked,
     stability,
 )
 from habitat.clustering._structure import (
@@ -46,14 +50,7 @@ if TYPE_CHECKING:
 
     from habitat.result import HabitatResult
 
-__all__ = [
-    "DEFAULT",
-    "KChoice",
-    "choose_k",
-    "choose_rows",
-    "independent_rows",
-    "structure_rows",
-]
+__all__ = ["DEFAULT", "KChoice", "choose_k", "choose_rows", "independent_rows"]
 
 DEFAULT = (
     "calinski_harabasz",
@@ -66,9 +63,6 @@ DEFAULT = (
 )
 LIKELIHOOD = ("bic", "aic", "icl")
 NAMES = (*CRITERIA, "elbow", "gap", *LIKELIHOOD, "prediction_strength", "stability")
-ONE_CLOUD = "one continuous cloud: habitats are a convenient cut, not separate tissues"
-STRONG = 0.8  # prediction strength and stability of a k that can be trusted
-ALPHA = 0.05
 CASE_ROWS = 2000  # of each case of a cohort
 _RESAMPLES = 20  # references of the gap, resamples of the stability
 
@@ -369,17 +363,13 @@ def _voxels(result: HabitatResult) -> tuple[Floats, Floats, float]:
     return raw.astype(np.float64), where, len(raw) * result.geometry.voxel_ml * 1000
 
 
-def _units(result: HabitatResult) -> list[str | None]:
-    return [image.unit for image in result.images.values()]
-
-
 def _single(case: Any, fwhm_mm: float) -> _Rows:
     if not hasattr(case, "images"):
         return _Rows(np.asarray(case, np.float64))
     raw, where, volume = _voxels(case)
     order = canonical_order(raw)
     raw, where = raw[order], where[order]
-    X = fit_scaling(_scaling(case), raw, _units(case))(raw)
+    X = fit_scaling(_scaling(case), raw, [i.unit for i in case.images.values()])(raw)
     return _Rows(X, where, None, independent_rows(len(X), volume, fwhm_mm))
 
 
@@ -398,7 +388,9 @@ def _cohort(cases: list[Any], fwhm_mm: float) -> _Rows:
     parts = [parts[i] for i in np.lexsort(np.mean(parts, axis=1).T[::-1])]
     X = np.concatenate(parts)
     if hasattr(cases[0], "images"):
-        X = fit_scaling(_scaling(cases[0]), X, _units(cases[0]))(X)
+        X = fit_scaling(
+            _scaling(cases[0]), X, [i.unit for i in cases[0].images.values()]
+        )(X)
     groups = np.repeat(np.arange(len(parts)), CASE_ROWS)
     return _Rows(X, None, groups, n_eff or None)
 
@@ -408,10 +400,11 @@ def _cohort(cases: list[Any], fwhm_mm: float) -> _Rows:
 
 def _choose(rows: _Rows, chosen: _Settings) -> KChoice:
     order = canonical_order(rows.X)
+    X, where, groups = rows.X[order], rows.positions, rows.groups
     rows = _Rows(
-        rows.X[order],
-        None if rows.positions is None else rows.positions[order],
-        None if rows.groups is None else rows.groups[order],
+        X,
+        None if where is None else where[order],
+        None if groups is None else ranked(groups[order], X),
         rows.n_eff,
     )
     distinct = distinct_rows(rows.X)
@@ -436,7 +429,7 @@ def _choose(rows: _Rows, chosen: _Settings) -> KChoice:
     full = {
         n: np.array([v.get(k, math.nan) for k in chosen.ks]) for n, v in values.items()
     }
-    k, why = _decide(usable, values, p)
+    k, why = decide(usable, values, p)
     return KChoice(k, chosen.ks, full, picks, p, (*why, *notes))
 
 
@@ -451,7 +444,7 @@ def _columns(
     for name in chosen.names:
         if name in chosen.tables:
             values[name] = {k: v[name] for k, v in own.items()}
-            picks[name] = _best(values[name], chosen.tables[name][1])
+            picks[name] = best(values[name], chosen.tables[name][1])
         elif name == "elbow":
             total = float(((X - X.mean(axis=0)) ** 2).sum()) or 1.0
             values[name] = {k: found[k].objective / total for k in ks}
@@ -463,16 +456,16 @@ def _columns(
             picks[name] = gap_rule(ks, gaps, errors)
         elif name == "prediction_strength":
             values[name] = _strengths(rows, ks, edge, chosen.seed, notes)
-            picks[name] = _largest(values[name])
+            picks[name] = largest(values[name])
         elif name == "stability":
             rng = np.random.default_rng(chosen.seed)
             units = blocks(X, rows.positions, rows.groups, edge)
             values[name] = {k: stability(X, k, units, _RESAMPLES, rng) for k in ks}
-            picks[name] = _largest(values[name])
+            picks[name] = largest(values[name])
     wanted = [name for name in chosen.names if name in LIKELIHOOD]
     if wanted:
         columns = _likelihoods(rows, found, wanted, notes)
-        picks |= {name: _best(column, "min") for name, column in columns.items()}
+        picks |= {name: best(column, "min") for name, column in columns.items()}
         values |= columns
     order = [n for name in chosen.names for n in (name, f"{name}_eff") if n in values]
     return {n: values[n] for n in order}, {n: picks[n] for n in order}
@@ -505,40 +498,3 @@ def _strengths(
     least = min(map(distinct_rows, parts))
     options = KMeansOptions(n_init=3)
     return {k: prediction_strength(parts, k, options, seed) for k in ks if k <= least}
-
-
-def _best(column: dict[int, float], good: str) -> int | None:
-    finite = {k: v for k, v in column.items() if math.isfinite(v)}
-    sign = 1 if good == "max" else -1
-    return max(finite, key=lambda k: (sign * finite[k], -k)) if finite else None
-
-
-def _largest(column: dict[int, float]) -> int | None:
-    return max((k for k, v in column.items() if v >= STRONG), default=None)
-
-
-def _decide(
-    ks: list[int], values: dict[str, dict[int, float]], p: float
-) -> tuple[int, list[str]]:
-    """Apply the rule of `choose_k`: the choice and the reasons."""
-    split = {k: v for k, v in values["calinski_harabasz"].items() if math.isfinite(v)}
-    if not split:
-        return ks[0], ["there is nothing to choose from"]
-    notes = []
-    if not p <= ALPHA:
-        notes.append(f"{ONE_CLOUD} (p = {p:.2g})")
-        if 1 in ks:
-            return 1, notes
-    strengths = {k: v for k, v in values["prediction_strength"].items() if k in split}
-    if not strengths:
-        k = max(split, key=lambda k: split[k])
-        return k, [*notes, f"k={k} has the largest Calinski-Harabasz index, unchecked"]
-    strong = [k for k, v in strengths.items() if v >= STRONG]
-    if strong:
-        k = max(strong, key=lambda k: split[k])
-        why = f"k={k}: largest Calinski-Harabasz index of those that come back in"
-        return k, [*notes, f"{why} other data (prediction strength >= {STRONG:g})"]
-    k = max(strengths, key=lambda k: strengths[k])
-    why = "no split comes back in other data: the largest prediction strength is "
-    notes.append(f"{why}{strengths[k]:.2f} (k={k})")
-    return (1 if 1 in ks else k), notes

@@ -27,6 +27,7 @@ MaskFile = Annotated[
     str, typer.Argument(help="the same, or RTSTRUCT / SEG / .seg.nrrd")
 ]
 Count = Annotated[int, typer.Option("-k", help="number of habitats, 2 to 20")]
+Number = Annotated[str, typer.Option("-k", help="2 to 20, or auto")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="folder to write to")]
 
 
@@ -49,16 +50,23 @@ def segment(
     ct: ImageFile,
     mask: MaskFile,
     out: Out,
-    k: Count = 4,
-    scaling: Annotated[str, typer.Option(help="zscore, robust, window, rank, none")] = (
-        "zscore"
+    k: Number = "4",
+    method: Annotated[str, typer.Option(help="kmeans, gmm, otsu, supervoxel")] = (
+        "kmeans"
     ),
+    scaling: Annotated[
+        str, typer.Option(help="zscore, log, robust, window, rank, none")
+    ] = "zscore",
     grid: Annotated[
         str, typer.Option(help="coarsest, mask, pet, ct or mm")
     ] = "coarsest",
     label: Annotated[
         str | None, typer.Option(help="structure, by value or name")
     ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="folder of a saved HabitatModel")
+    ] = None,
+    smoothness: Annotated[float, typer.Option(help="Potts prior, 0 to 2")] = 0.0,
     rim_mm: Annotated[float, typer.Option(help="shell left out of the fit, mm")] = 0.0,
     seed: Annotated[int, typer.Option(help="random_state")] = 0,
 ) -> None:
@@ -70,10 +78,13 @@ def segment(
         pet,
         ct,
         mask,
-        k,
+        int(k) if k.isdecimal() else k,
+        method=method,
         scaling=scaling,
         grid=float(grid) if _is_number(grid) else grid,
         label=int(label) if label and label.isdecimal() else label,
+        model=None if model is None else habitat.HabitatModel.load(model),
+        smoothness=smoothness,
         rim_mm=rim_mm,
         random_state=seed,
     )

@@ -9,8 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import habitat
-from habitat.choice import NAMES, ONE_CLOUD, choose_k, choose_rows
-from habitat.clustering._criteria import agreement, contingency, knee, strength
+from habitat.choice import NAMES, choose_k, choose_rows
+from habitat.clustering._criteria import (
+    ONE_CLOUD,
+    agreement,
+    contingency,
+    knee,
+    strength,
+)
 from habitat.clustering._structure import (
     gap,
     gap_rule,
@@ -268,6 +274,17 @@ def test_cohort_is_split_by_cases():
     assert (chosen.values["prediction_strength"][2:] < 0.8).all()
     assert chosen.picks["calinski_harabasz"] == 4
     assert chosen.k < 3
+
+
+def test_numbers_of_cases_do_not_matter():
+    rng = np.random.default_rng(0)
+    X, groups = rng.normal(size=(600, 2)), np.repeat(np.arange(6), 100)
+    one = choose_rows(X, [2, 3], groups=groups, draws=19)
+    other = choose_rows(
+        X, [2, 3], groups=np.array([3, 1, 0, 5, 2, 4])[groups], draws=19
+    )
+    for name, column in one.values.items():
+        np.testing.assert_array_equal(other.values[name], column)
 
 
 def test_cohort_of_results(result):

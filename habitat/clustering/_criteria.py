@@ -22,15 +22,20 @@ from habitat.errors import ConfigError
 
 __all__ = [
     "CRITERIA",
+    "ONE_CLOUD",
     "Criterion",
     "agreement",
+    "best",
     "blocks",
     "contingency",
     "criteria_values",
+    "decide",
     "halves",
     "information",
     "knee",
+    "largest",
     "prediction_strength",
+    "ranked",
     "stability",
     "strength",
     "structure_p",
@@ -38,6 +43,9 @@ __all__ = [
 
 _F64 = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
+ONE_CLOUD = "one continuous cloud: habitats are a convenient cut, not separate tissues"
+_STRONG = 0.8  # prediction strength and stability of a k that can be trusted
+_ALPHA = 0.05
 _ROWS = 5000  # for what needs no more
 
 Function: TypeAlias = Callable[
@@ -251,6 +259,48 @@ def stability(
     return float(np.mean(pairs)) if pairs else math.nan
 
 
+# --- decisions ------------------------------------------------------------------------
+
+
+def best(column: dict[int, float], good: str) -> int | None:
+    """The k with the largest ("max") or least value, the first of several."""
+    finite = {k: v for k, v in column.items() if math.isfinite(v)}
+    sign = 1 if good == "max" else -1
+    return max(finite, key=lambda k: (sign * finite[k], -k)) if finite else None
+
+
+def largest(column: dict[int, float]) -> int | None:
+    """Largest k with a value of at least .8."""
+    return max((k for k, v in column.items() if v >= _STRONG), default=None)
+
+
+def decide(
+    ks: list[int], values: dict[str, dict[int, float]], p: float
+) -> tuple[int, list[str]]:
+    """Apply the rule of `habitat.choose_k`: the choice and the reasons."""
+    split = {k: v for k, v in values["calinski_harabasz"].items() if math.isfinite(v)}
+    if not split:
+        return ks[0], ["there is nothing to choose from"]
+    notes = []
+    if not p <= _ALPHA:
+        notes.append(f"{ONE_CLOUD} (p = {p:.2g})")
+        if 1 in ks:
+            return 1, notes
+    strengths = {k: v for k, v in values["prediction_strength"].items() if k in split}
+    if not strengths:
+        k = max(split, key=lambda k: split[k])
+        return k, [*notes, f"k={k} has the largest Calinski-Harabasz index, unchecked"]
+    strong = [k for k, v in strengths.items() if v >= _STRONG]
+    if strong:
+        k = max(strong, key=lambda k: split[k])
+        why = f"k={k}: largest Calinski-Harabasz index of those that come back in"
+        return k, [*notes, f"{why} other data (prediction strength >= {_STRONG:g})"]
+    k = max(strengths, key=lambda k: strengths[k])
+    why = "no split comes back in other data: the largest prediction strength is "
+    notes.append(f"{why}{strengths[k]:.2f} (k={k})")
+    return (1 if 1 in ks else k), notes
+
+
 # --- where rows are from --------------------------------------------------------------
 
 
@@ -297,7 +347,12 @@ def blocks(
     cube, side = _cubes(positions, edge)
     cells = np.hstack([cube, side])
     number = np.unique(cells, axis=0, return_inverse=True)[1].ravel()
-    means = np.stack([np.bincount(number, x) for x in X.T]) / np.bincount(number)
-    rank = np.argsort(np.lexsort(means.round(9)[::-1]))  # whatever way the axes run
-    out: _Ints = rank[number]
+    return ranked(number, X)
+
+
+def ranked(groups: _Ints, X: _F64) -> _Ints:
+    """Renumber groups in the order of their mean rows, whatever their numbers were."""
+    counts = np.bincount(groups)
+    means = np.stack([np.bincount(groups, x) for x in X.T]) / counts
+    out: _Ints = np.argsort(np.lexsort(means[::-1]))[groups]
     return out

@@ -153,7 +153,8 @@ def learn(stored: list[Stored], settings: Settings) -> Learned:
     centers = _exact_mean(
         [_case_centers(s, scaling, found.rule, settings) for s in stored]
     )
-    centers = centers[:, :-1] / centers[:, -1:]
+    share = np.where(centers[:, -1:] > 0, centers[:, -1:], np.nan)
+    centers = centers[:, :-1] / share
     order = order_of(centers, settings)
     medians = np.median(sample, axis=0)
     terms = _terms(centers[order], medians, stored[0].display)

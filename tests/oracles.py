@@ -5,8 +5,8 @@ import sklearn.cluster
 from threadpoolctl import threadpool_limits
 
 from habitat import clustering
-from habitat.kernels import kmeans, scores
-from tests import naive
+from habitat.kernels import components, distance, gmm, kmeans, otsu, potts, scores
+from tests import naive, naive_distance, naive_gmm, naive_scores, naive_spatial
 
 
 def sklearn_kmeans(X, k, init, max_iter=300):
@@ -27,11 +27,19 @@ def sklearn_kmeans(X, k, init, max_iter=300):
 
 
 TWINS = {
+    components.join: naive_spatial.join,
+    distance.surface_distance: naive_distance.surface_distance,
+    gmm.densities: naive_gmm.densities,
+    gmm.em_step: naive_gmm.em_step,
     kmeans.arrange: naive.arrange,
     kmeans.assign: naive.assign,
     kmeans.kmeans_plusplus: naive.kmeans_plusplus,
     kmeans.lloyd_step: naive.lloyd_step,
+    otsu.otsu_cuts: naive_spatial.otsu_cuts,
+    potts.icm_sweep: naive_spatial.icm_sweep,
+    scores.distance_sums: naive_scores.distance_sums,
     scores.separation: naive.separation,
+    scores.split_path: naive_scores.split_path,
 }
 
 ORACLES = {clustering.kmeans: sklearn_kmeans}

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from habitat._check import at_least, integer, one_of, warn
-from habitat.choice import KChoice, choose_rows, independent_rows
+from habitat.choice import KChoice, choose_rows
 from habitat.clustering import (
+    ALPHA,
+    ONE_CLOUD,
     Clustering,
     GMMOptions,
     KMeansOptions,
@@ -26,10 +28,14 @@ from habitat.clustering import (
     canonical_order,
     describe,
     distinct_rows,
+    evenly,
     find_method,
     fit_method,
+    independent_rows,
     scores,
     smooth,
+    structure_p,
+    structure_rows,
     supervoxels,
 )
 from habitat.errors import ConfigError, HabitatError, raise_all
@@ -228,7 +234,13 @@ def fit(tumor: Tumor, settings: Settings) -> Fit:
     if not found.converged:
         notes.append(warn("the fit did not converge: raise max_iter in its options"))
     quality = quality_of(fitted, found)
-    if isinstance(settings.method, OtsuOptions):  # cut in natural units, judged alike
+    otsu = isinstance(settings.method, OtsuOptions)
+    if parts is None and choice is None and not otsu:
+        p = _structure(fitted, k, tumor, settings)
+        quality["structure_p"] = _finite(p)
+        if p > ALPHA:
+            notes.append(f"{ONE_CLOUD} (p = {p:.2g})")
+    if otsu:  # cut in natural units, judged in comparable ones
         quality |= separation(fit_scaling("zscore", raw, tumor.units)(raw), labels)
     if choice is not None:
         quality["choice"] = choice_json(choice)
@@ -253,6 +265,15 @@ def choose(
         n_eff=n_eff,
         random_state=settings.random_state,
     )
+
+
+def _structure(rows: Floats, k: int, tumor: Tumor, settings: Settings) -> float:
+    """Quick form of the test that `choose_k` makes: fewer rows, fewer draws."""
+    volume = len(rows) * math.prod(tumor.spacing)
+    most = min(2000, structure_rows(independent_rows(len(rows), volume, FWHM_MM)))
+    few = rows[evenly(len(rows), min(len(rows), most))]
+    seed = settings.random_state
+    return structure_p(few, range(2, k + 2), draws=39, rows=most, random_state=seed)
 
 
 def choice_json(choice: KChoice) -> dict[str, Any]:

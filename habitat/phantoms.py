@@ -176,46 +176,6 @@ def oracle(X: npt.ArrayLike, truth: npt.ArrayLike) -> Ints:
     return nearest
 
 
-def adjusted_rand(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
-    """Return the adjusted Rand index of two labelings (Hubert & Arabie 1985).
-
-    Parameters
-    ----------
-    a, b : array of int, shape (n,)
-        Labels; their numbering does not matter.
-
-    Returns
-    -------
-    float
-        1 for the same partition, 0 in the mean for unrelated ones.
-
-    Raises
-    ------
-    InputError
-        If the lengths differ or are zero.
-
-    Examples
-    --------
-    >>> from habitat.phantoms import adjusted_rand
-    >>> adjusted_rand([1, 1, 2, 2], [7, 7, 3, 3])
-    1.0
-    """
-    first, second = np.ravel(a), np.ravel(b)
-    if first.size != second.size or first.size == 0:
-        what = f"labelings have {first.size} and {second.size} voxels"
-        raise InputError(what, "adjusted_rand", "give the same voxels twice")
-    rows = np.unique(first, return_inverse=True)[1].ravel()
-    columns = np.unique(second, return_inverse=True)[1].ravel()
-    table = np.zeros((rows.max() + 1, columns.max() + 1))
-    np.add.at(table, (rows, columns), 1)
-    together, in_a, in_b = (
-        float((n * (n - 1) / 2).sum()) for n in (table, table.sum(1), table.sum(0))
-    )
-    chance = in_a * in_b / max(first.size * (first.size - 1) / 2, 1)
-    most = (in_a + in_b) / 2
-    return 1.0 if most == chance else (together - chance) / (most - chance)
-
-
 def _checked(shares: Sequence[float]) -> Floats:
     parts = np.array(shares, dtype=np.float64)
     good = parts.shape == (len(CENTERS),) and math.isclose(parts.sum(), 1, abs_tol=1e-6)

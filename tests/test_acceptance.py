@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import habitat
+from habitat.agreement import adjusted_rand
 from habitat.clustering import kmeans
 from habitat.errors import HabitatWarning
 from habitat.io._grids import coverage
-from habitat.phantoms import adjusted_rand, oracle
+from habitat.phantoms import oracle
 
 
 def truth_on(case, geometry):

@@ -9,6 +9,7 @@ from skimage.filters import threshold_otsu
 
 import habitat
 from habitat import Geometry, HabitatResult, Image
+from habitat.agreement import adjusted_rand
 from habitat.clustering import (
     GMMOptions,
     KMeansOptions,
@@ -17,7 +18,6 @@ from habitat.clustering import (
     SupervoxelOptions,
 )
 from habitat.errors import ConfigError
-from habitat.phantoms import adjusted_rand
 
 METHODS = {
     "gmm": {"method": "gmm"},

@@ -6,6 +6,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 from sklearn.metrics import adjusted_rand_score
 
+from habitat.agreement import adjusted_rand
 from habitat.errors import ConfigError, InputError
 from habitat.image import Image
 from habitat.io import resample
@@ -13,7 +14,6 @@ from habitat.phantoms import (
     CENTERS,
     SHARES,
     Phantom,
-    adjusted_rand,
     oracle,
     phantom,
 )

@@ -15,6 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import habitat
 from habitat import Case, HabitatModel
+from habitat.agreement import adjusted_rand
 from habitat.clustering import (
     GMMOptions,
     KMeansOptions,
@@ -24,7 +25,6 @@ from habitat.clustering import (
     best_shift,
 )
 from habitat.errors import CohortError, ConfigError, ModelError
-from habitat.phantoms import adjusted_rand
 from tests.make_data_samples import FOLDER
 
 METHODS = ("kmeans", "gmm", "otsu", "supervoxel")
@@ -178,7 +178,7 @@ def test_a_shift_is_found_and_taken_out():
     rng = np.random.default_rng(0)
     rule = Nearest(np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]]), 1.0)
     X = rule.centers[rng.integers(0, 3, 900)] + 0.3 * rng.standard_normal((900, 2))
-    found = best_shift(X + [0.7, -0.5], rule)
+    found = best_shift(X + np.array([0.7, -0.5]), rule)
     np.testing.assert_allclose(found, [0.7, -0.5], atol=0.05)
 
 

@@ -10,12 +10,12 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 import habitat
+from habitat.agreement import adjusted_rand
 from habitat.case import Case
 from habitat.clustering import GMMOptions
 from habitat.errors import ConfigError, HabitatWarning, InputError
 from habitat.geometry import Geometry
 from habitat.image import Image
-from habitat.phantoms import adjusted_rand
 from habitat.reliability import (
     PERTURBATIONS,
     bland_altman,

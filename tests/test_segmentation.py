@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 import habitat
 from habitat import Geometry, HabitatResult, Image
+from habitat.agreement import adjusted_rand
 from habitat.clustering import KMeansOptions
 from habitat.errors import ConfigError, HabitatWarning, InputError
 from habitat.io._files import to_simpleitk, write
-from habitat.phantoms import adjusted_rand
 from tests.test_bad_inputs import scene
 from tests.test_grids import turned
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from habitat.clustering._clusters import Clustering, Rule
-from habitat.clustering._criteria import CRITERIA, structure_p
+from habitat.clustering._criteria import ALPHA, CRITERIA, ONE_CLOUD
 from habitat.clustering._gmm import (
     GMMOptions,
     Mixture,
@@ -28,14 +28,21 @@ from habitat.clustering._steps import (
     step_of,
     sums_of,
 )
+from habitat.clustering._structure import (
+    independent_rows,
+    structure_p,
+    structure_rows,
+)
 from habitat.clustering._supervoxels import SupervoxelOptions, describe, supervoxels
 
 if TYPE_CHECKING:
     from habitat.clustering._estimators import GaussianMixture, KMeans
 
 __all__ = [
+    "ALPHA",
     "CRITERIA",
     "METHODS",
+    "ONE_CLOUD",
     "Clustering",
     "GMMOptions",
     "GaussianMixture",
@@ -59,6 +66,7 @@ __all__ = [
     "find_method",
     "fit_method",
     "gmm",
+    "independent_rows",
     "information_criteria",
     "kmeans",
     "moments",
@@ -69,6 +77,7 @@ __all__ = [
     "smooth",
     "step_of",
     "structure_p",
+    "structure_rows",
     "sums_of",
     "supervoxels",
     "update",

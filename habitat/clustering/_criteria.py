@@ -13,21 +13,22 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from habitat.agreement import adjusted_rand, contingency
 from habitat.clustering._clusters import Clustering
 from habitat.clustering._gmm import GMMOptions, Mixture, gmm, information_criteria
 from habitat.clustering._kmeans import KMeansOptions, kmeans, nearest
+from habitat.clustering._order import evenly
 from habitat.clustering._scores import scores, silhouettes, simplified_silhouette
-from habitat.clustering._structure import evenly, structure_p
+from habitat.clustering._structure import structure_p
 from habitat.errors import ConfigError
 
 __all__ = [
+    "ALPHA",
     "CRITERIA",
     "ONE_CLOUD",
     "Criterion",
-    "agreement",
     "best",
     "blocks",
-    "contingency",
     "criteria_values",
     "decide",
     "halves",
@@ -45,7 +46,7 @@ _F64 = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
 ONE_CLOUD = "one continuous cloud: habitats are a convenient cut, not separate tissues"
 _STRONG = 0.8  # prediction strength and stability of a k that can be trusted
-_ALPHA = 0.05
+ALPHA = 0.05
 _ROWS = 5000  # for what needs no more
 
 Function: TypeAlias = Callable[
@@ -177,12 +178,6 @@ def _mixture(X: npt.NDArray[Any], found: Clustering) -> Mixture:
 # --- agreement of fits ----------------------------------------------------------------
 
 
-def contingency(a: npt.NDArray[Any], b: npt.NDArray[Any], k: int) -> _F64:
-    """Rows with label i in `a` and j in `b`, labels 0..k-1; (k, k)."""
-    pairs = np.asarray(a, dtype=np.int64) * k + b
-    return np.bincount(pairs, minlength=k * k).reshape(k, k).astype(np.float64)
-
-
 def strength(table: _F64) -> float:
     """Prediction strength from a table of test clusters by labels from elsewhere.
 
@@ -214,16 +209,6 @@ def prediction_strength(
     return sum(strength(t) if t.any(axis=0).all() else 0.0 for t in tables) / 2
 
 
-def agreement(table: _F64) -> float:
-    """Adjusted Rand index from a contingency table (Hubert & Arabie 1985)."""
-    n = table.sum()
-    together, in_a, in_b = (
-        float((c * (c - 1) / 2).sum()) for c in (table, table.sum(1), table.sum(0))
-    )
-    chance, most = in_a * in_b / max(n * (n - 1) / 2, 1), (in_a + in_b) / 2
-    return 1.0 if most == chance else (together - chance) / (most - chance)
-
-
 def stability(
     X: npt.NDArray[Any],
     k: int,
@@ -238,7 +223,7 @@ def stability(
     """
     if k == 1:
         return 1.0
-    at = evenly(len(X), _ROWS)
+    at = evenly(len(X), min(len(X), _ROWS))
     rows = X[at]
     unit = np.arange(len(at)) if units is None else units[at]
     count = int(unit.max()) + 1
@@ -251,11 +236,7 @@ def stability(
         except ConfigError:  # fewer than k distinct rows were drawn
             continue
         labels.append(nearest(rows, fit.centers))
-    pairs = [
-        agreement(contingency(a, b, k))
-        for i, a in enumerate(labels)
-        for b in labels[:i]
-    ]
+    pairs = [adjusted_rand(a, b) for i, a in enumerate(labels) for b in labels[:i]]
     return float(np.mean(pairs)) if pairs else math.nan
 
 
@@ -282,7 +263,7 @@ def decide(
     if not split:
         return ks[0], ["there is nothing to choose from"]
     notes = []
-    if not p <= _ALPHA:
+    if not p <= ALPHA:
         notes.append(f"{ONE_CLOUD} (p = {p:.2g})")
         if 1 in ks:
             return 1, notes
@@ -335,7 +316,7 @@ def halves(
     least = min(map(len, parts))
     if least < max(10, 0.1 * len(X)):
         return [], f"prediction strength: only {least} of {len(X)} rows in one half"
-    return [p[evenly(len(p), _ROWS)] for p in parts], ""
+    return [p[evenly(len(p), min(len(p), _ROWS))] for p in parts], ""
 
 
 def blocks(

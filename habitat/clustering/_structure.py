@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
-from habitat.clustering._order import canonical_order
+from habitat.clustering._order import canonical_order, evenly
 from habitat.kernels.scores import split_path
 
 __all__ = [
-    "evenly",
     "gap",
     "gap_rule",
     "independent_rows",
@@ -25,12 +24,6 @@ __all__ = [
 _F64 = npt.NDArray[np.float64]
 _ROWS = 5000
 _TRIES, _ITERATIONS, _GAIN = 8, 15, 1e-3  # of `split_path`
-
-
-def evenly(n: int, rows: int) -> npt.NDArray[np.intp]:
-    """Positions of `rows` of n rows at equal steps; all of them if there are fewer."""
-    m = min(n, rows)
-    return ((np.arange(m) + 0.5) * n / m).astype(np.intp)
 
 
 def _log_within(X: npt.NDArray[Any], kmax: int) -> _F64:
@@ -53,7 +46,7 @@ def gap(
     data along its principal axes, and clustered as the data are: by K-means that gets
     one center more at a time (`kernels.scores.split_path`). At most 5,000 rows.
     """
-    rows = np.asarray(X[evenly(len(X), _ROWS)], dtype=np.float64)
+    rows = np.asarray(X[evenly(len(X), min(len(X), _ROWS))], dtype=np.float64)
     centered = rows - rows.mean(axis=0)
     turned = centered @ np.linalg.eigh(centered.T @ centered)[1]  # W_k stays the same
     low, high = turned.min(axis=0), turned.max(axis=0)
@@ -164,7 +157,7 @@ def structure_p(
     """
     rng = np.random.default_rng(random_state)
     sample = np.asarray(X, dtype=np.float64)
-    sample = sample[canonical_order(sample)][evenly(len(sample), rows)]
+    sample = sample[canonical_order(sample)][evenly(len(X), min(len(X), rows))]
     sample = sample[:, sample.min(axis=0) < sample.max(axis=0)]
     wanted = np.array([k for k in ks if 2 <= k < len(sample)]) - 1
     if wanted.size == 0 or sample.shape[1] == 0:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import f as f_distribution
 
+from habitat.agreement import contingency
 from habitat.errors import InputError
 from habitat.geometry import Floats
 
@@ -247,8 +248,7 @@ def match(
     >>> partner.tolist(), dice.round(2).tolist()
     ([2, 1], [0.8, 0.67])
     """
-    pairs = a.ravel().astype(np.intp) * (k + 1) + b.ravel()
-    table = np.bincount(pairs, minlength=(k + 1) ** 2).reshape(k + 1, k + 1)
+    table = contingency(a.ravel(), b.ravel(), k + 1)
     sizes = table.sum(axis=1)[1:, None] + table.sum(axis=0)[1:]
     overlap = table[1:, 1:]
     dice = np.where(sizes > 0, 2 * overlap / np.maximum(sizes, 1), np.nan)

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from habitat._check import integer, one_of
+from habitat.agreement import adjusted_rand
 from habitat.case import Case
 from habitat.errors import ConfigError, HabitatError, HabitatWarning, InputError
 from habitat.fitting import from_plain
 from habitat.geometry import Floats
 from habitat.image import Image
-from habitat.phantoms import adjusted_rand
 from habitat.reliability._agreement import bland_altman, icc, match, repeatability
 from habitat.reliability._perturb import (
     PERTURBATIONS,

@@ -19,9 +19,10 @@ import sklearn.metrics
 import sklearn.mixture
 from threadpoolctl import threadpool_limits
 
+from habitat.agreement import contingency
 from habitat.choice import choose_k
 from habitat.clustering import kmeans
-from habitat.clustering._criteria import contingency, strength
+from habitat.clustering._criteria import strength
 from habitat.clustering._scores import scores, silhouettes
 from habitat.clustering._structure import structure_p
 from tests.oracles import tumor

@@ -38,7 +38,6 @@ from habitat.clustering._structure import (
     gap_rule,
     independent_rows,
     structure_p,
-    structure_rows,
 )
 from habitat.errors import ConfigError, HabitatError, InputError, raise_all
 from habitat.geometry import Floats
@@ -169,7 +168,7 @@ def choose_k(
         is ``f(X, labels, centers) -> float``.
     fwhm_mm : float, mm
         Blur of the images: neighbors within it are no independent voxels.
-    draws : int, 19 to 9999
+    draws : int, 39 to 9999
         Draws of the test for any structure.
     random_state : int
         Seed; the same rows, in any order, and seed give the same choice.
@@ -285,7 +284,7 @@ def _settings(
         tables=tables,
         names=tuple(named),
         fwhm_mm=check(at_least, "fwhm_mm", fwhm_mm, 0.0),
-        draws=check(integer, "draws", draws, 19, 9999),
+        draws=check(integer, "draws", draws, 39, 9999),
         seed=check(integer, "random_state", seed, 0, 2**32 - 1),
     )
 
@@ -423,7 +422,7 @@ def _choose(rows: _Rows, chosen: _Settings) -> KChoice:
             rows.X,
             usable,
             draws=chosen.draws,
-            rows=structure_rows(rows.n_eff),
+            n_eff=rows.n_eff,
             random_state=chosen.seed,
         )
     full = {

@@ -35,7 +35,6 @@ from habitat.clustering import (
     scores,
     smooth,
     structure_p,
-    structure_rows,
     supervoxels,
 )
 from habitat.errors import ConfigError, HabitatError, raise_all
@@ -269,11 +268,10 @@ def choose(
 
 def _structure(rows: Floats, k: int, tumor: Tumor, settings: Settings) -> float:
     """Quick form of the test that `choose_k` makes: fewer rows, fewer draws."""
-    volume = len(rows) * math.prod(tumor.spacing)
-    most = min(2000, structure_rows(independent_rows(len(rows), volume, FWHM_MM)))
-    few = rows[evenly(len(rows), min(len(rows), most))]
+    n_eff = independent_rows(len(rows), len(rows) * math.prod(tumor.spacing), FWHM_MM)
+    few = rows[evenly(len(rows), min(len(rows), 2000))]
     seed = settings.random_state
-    return structure_p(few, range(2, k + 2), draws=39, rows=most, random_state=seed)
+    return structure_p(few, range(2, k + 2), draws=39, n_eff=n_eff, random_state=seed)
 
 
 def choice_json(choice: KChoice) -> dict[str, Any]:

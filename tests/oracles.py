@@ -5,8 +5,24 @@ import sklearn.cluster
 from threadpoolctl import threadpool_limits
 
 from habitat import clustering
-from habitat.kernels import components, distance, gmm, kmeans, otsu, potts, scores
-from tests import naive, naive_distance, naive_gmm, naive_scores, naive_spatial
+from habitat.kernels import (
+    components,
+    distance,
+    gmm,
+    kmeans,
+    otsu,
+    potts,
+    scores,
+    unimodal,
+)
+from tests import (
+    naive,
+    naive_distance,
+    naive_gmm,
+    naive_scores,
+    naive_spatial,
+    naive_unimodal,
+)
 
 
 def sklearn_kmeans(X, k, init, max_iter=300):
@@ -40,6 +56,7 @@ TWINS = {
     scores.distance_sums: naive_scores.distance_sums,
     scores.separation: naive.separation,
     scores.split_path: naive_scores.split_path,
+    unimodal.dip: naive_unimodal.dip,
 }
 
 ORACLES = {clustering.kmeans: sklearn_kmeans}

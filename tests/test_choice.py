@@ -21,12 +21,12 @@ from habitat.clustering._structure import (
     gap_rule,
     independent_rows,
     structure_p,
-    structure_rows,
 )
 from habitat.errors import ConfigError, HabitatError, InputError
-from tests import naive_scores
+from habitat.kernels.unimodal import dip
+from tests import naive_scores, naive_unimodal
 
-FEW = {"criteria": [], "draws": 19}
+FEW = {"criteria": [], "draws": 39}
 
 
 def scaled(X):
@@ -71,7 +71,7 @@ def test_separated_blobs_are_counted(k, n):
     chosen = choose_k(blobs(k, n, seed=k), range(1, 8), criteria=["gap", "bic"])
     assert chosen.k == k
     assert chosen.picks["gap"] == chosen.picks["bic"] == k
-    assert chosen.structure_p == 0.01
+    assert chosen.structure_p == 0.02
 
 
 @pytest.mark.slow
@@ -112,14 +112,60 @@ def test_structure_of_a_smooth_field_is_not_found():
         X = scaled(
             np.stack([gaussian_filter(f, 6 / 2.355 / 2)[inside] for f in noise], 1)
         )
-        rows = structure_rows(n_eff)
-        found += structure_p(X, range(2, 11), draws=39, rows=rows) <= 0.05
+        found += structure_p(X, range(2, 11), n_eff=n_eff) <= 0.05
     assert found <= 6
+
+
+def quadrants(n, apart, seed):
+    """Two modes in each of two channels that have nothing to do with each other."""
+    rng = np.random.default_rng(seed)
+    return apart * rng.integers(0, 2, (n, 2)) + rng.normal(size=(n, 2))
+
+
+def test_quadrants_are_no_cloud_although_their_channels_say_it_all():
+    chosen = choose_k(quadrants(4000, 5.0, 0), range(1, 7), **FEW)
+    assert chosen.structure_p == 0.05
+    assert chosen.k == 4
+
+
+@pytest.mark.parametrize("n_eff", [None, 60.0])
+def test_quadrants_are_found_in_images_too(n_eff):
+    found = [
+        structure_p(quadrants(2000, 6.0, s), [2, 3, 4], draws=39, n_eff=n_eff)
+        for s in range(5)
+    ]
+    assert max(found) <= 0.05
+
+
+@pytest.mark.parametrize(
+    "draw", ["normal", "lognormal", "uniform", "exponential", "standard_t"]
+)
+def test_one_mode_has_a_small_dip(draw):
+    rng = np.random.default_rng(0)
+    made = getattr(rng, draw)
+    X = made(3, (2000, 2)) if draw == "standard_t" else made(size=(2000, 2))
+    assert structure_p(X, [2], draws=39) > 0.05
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 9, 20])
+def test_dip_equals_its_twin(n):
+    rng = np.random.default_rng(n)
+    for _ in range(4):
+        x, y = np.sort(rng.normal(size=(2, n)), axis=1)
+        want = naive_unimodal.dip(x, y)
+        assert dip(x, y) == pytest.approx(want, abs=1e-12)
+
+
+def test_dip_by_hand():
+    y = np.array([0.25, 0.75])
+    assert dip(np.array([0.0, 1.0]), y) == 0  # one step may always be one mode
+    x = np.array([0.0, 1.0, 9.0, 10.0])
+    assert dip(x, (np.arange(4) + 0.5) / 4) == pytest.approx(4 / 9 - 1 / 4)
 
 
 def test_structure_is_cheap_to_ask_for_one_k():
     p = structure_p(blobs(3, 5000, 0), [4], draws=39, rows=2000)
-    assert p == 1 / 40
+    assert p == 2 / 40
     assert structure_p(cloud("skewed", 5000, 0), [4], draws=39, rows=2000) > 0.05
 
 
@@ -127,7 +173,7 @@ def test_structure_is_not_tested_without_anything_to_test():
     assert np.isnan(structure_p(np.ones((50, 2)), [2, 3]))
     assert np.isnan(structure_p(np.arange(50.0)[:, None], [1]))
     one = np.column_stack([blobs(3, 500, 0), np.ones(500)])
-    assert structure_p(one, [3], draws=19) == structure_p(one[:, :2], [3], draws=19)
+    assert structure_p(one, [3], draws=39) == structure_p(one[:, :2], [3], draws=39)
 
 
 def test_phantom_table_says_what_every_criterion_says(result):
@@ -209,9 +255,9 @@ def test_white_noise_after_the_blur_has_as_many_independent_rows():
 def test_order_of_rows_does_not_matter(seed):
     X = np.round(blobs(3, 400, 1), 1)  # with ties
     names = ["gap", "bic", "stability", "silhouette"]
-    one = choose_k(X, [1, 2, 3], criteria=names, draws=19)
+    one = choose_k(X, [1, 2, 3], criteria=names, draws=39)
     shuffled = np.random.default_rng(seed).permutation(X)
-    other = choose_k(shuffled, [1, 2, 3], criteria=names, draws=19)
+    other = choose_k(shuffled, [1, 2, 3], criteria=names, draws=39)
     assert one.k == other.k
     assert one.structure_p == other.structure_p
     for name, column in one.values.items():
@@ -223,7 +269,7 @@ def test_flips_and_axes_do_not_matter(size):
     where = np.argwhere(np.ones(size, bool)) * 6.0
     rng = np.random.default_rng(0)
     X = (where // 18).sum(axis=1, keepdims=True) + rng.normal(size=(len(where), 2))
-    keys = {"criteria": ["stability"], "draws": 19}
+    keys = {"criteria": ["stability"], "draws": 39}
     one = choose_rows(X, [2, 3], positions=where, **keys)
     turned = where[:, [2, 0, 1]] * [-1, 1, -1] + 100
     other = choose_rows(X[::-1], [2, 3], positions=turned[::-1], **keys)
@@ -252,9 +298,9 @@ def test_cohort_gives_every_case_the_same_weight():
     rng = np.random.default_rng(0)
     parts = [rng.normal(c, 0.1, (n, 1)) for c, n in [(0, 4000), (1, 50), (2, 100)]]
     cases = [np.concatenate(parts[:2]), np.concatenate(parts[::2])] * 2
-    one = choose_k(cases, [2, 3], criteria=["elbow"], draws=19)
+    one = choose_k(cases, [2, 3], criteria=["elbow"], draws=39)
     other = choose_k(
-        [cases[1], cases[0], cases[3], cases[2]], [2, 3], criteria=["elbow"], draws=19
+        [cases[1], cases[0], cases[3], cases[2]], [2, 3], criteria=["elbow"], draws=39
     )
     for name, column in one.values.items():
         np.testing.assert_allclose(column, other.values[name], rtol=1e-12)
@@ -274,16 +320,16 @@ def test_cohort_is_split_by_cases():
 def test_numbers_of_cases_do_not_matter():
     rng = np.random.default_rng(0)
     X, groups = rng.normal(size=(600, 2)), np.repeat(np.arange(6), 100)
-    one = choose_rows(X, [2, 3], groups=groups, draws=19)
+    one = choose_rows(X, [2, 3], groups=groups, draws=39)
     other = choose_rows(
-        X, [2, 3], groups=np.array([3, 1, 0, 5, 2, 4])[groups], draws=19
+        X, [2, 3], groups=np.array([3, 1, 0, 5, 2, 4])[groups], draws=39
     )
     for name, column in one.values.items():
         np.testing.assert_array_equal(other.values[name], column)
 
 
 def test_cohort_of_results(result):
-    chosen = choose_k([result, result], [1, 2, 4], criteria=["bic"], draws=19)
+    chosen = choose_k([result, result], [1, 2, 4], criteria=["bic"], draws=39)
     assert np.isfinite(chosen.values["bic_eff"][:2]).all()
 
 
@@ -292,7 +338,7 @@ def test_cohort_of_results(result):
 
 def test_few_distinct_rows():
     X = np.repeat([[0.0, 1.0], [5.0, 1.0], [9.0, 1.0]], 20, axis=0)
-    chosen = choose_k(X, range(1, 6), criteria=["bic", "gap", "elbow"], draws=19)
+    chosen = choose_k(X, range(1, 6), criteria=["bic", "gap", "elbow"], draws=39)
     assert np.isnan(chosen.values["calinski_harabasz"][[0, 3, 4]]).all()
     assert any("3 distinct rows" in note for note in chosen.notes)
     with pytest.raises(InputError, match="3 distinct rows for k from 4"):
@@ -340,7 +386,7 @@ def test_own_criterion():
     def smallest(X, labels, centers):
         return float(np.bincount(labels).min())
 
-    chosen = choose_k(blobs(3, 300, 0), [2, 3], criteria=[(smallest, "max")], draws=19)
+    chosen = choose_k(blobs(3, 300, 0), [2, 3], criteria=[(smallest, "max")], draws=39)
     two, three = chosen.values["smallest"]
     assert two > 95
     assert 95 < three <= 100
@@ -348,7 +394,7 @@ def test_own_criterion():
 
 
 def test_choice_is_shown():
-    chosen = choose_k(blobs(3, 500, 0), [1, 2, 3, 4], criteria=["bic"], draws=19)
+    chosen = choose_k(blobs(3, 500, 0), [1, 2, 3, 4], criteria=["bic"], draws=39)
     assert len(chosen.plot().axes) == 3
     assert "<table" in chosen._repr_html_()
     assert repr(chosen).startswith(
@@ -359,7 +405,7 @@ def test_choice_is_shown():
 def test_choosing_needs_no_pandas():
     code = (
         "import sys, numpy as np; from habitat.choice import choose_rows;"
-        "choose_rows(np.random.default_rng(0).normal(size=(60, 2)), [1, 2], draws=19);"
+        "choose_rows(np.random.default_rng(0).normal(size=(60, 2)), [1, 2], draws=39);"
         "assert not {'pandas', 'sklearn', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -28,11 +28,7 @@ from habitat.clustering._steps import (
     step_of,
     sums_of,
 )
-from habitat.clustering._structure import (
-    independent_rows,
-    structure_p,
-    structure_rows,
-)
+from habitat.clustering._structure import independent_rows, structure_p
 from habitat.clustering._supervoxels import SupervoxelOptions, describe, supervoxels
 
 if TYPE_CHECKING:
@@ -77,7 +73,6 @@ __all__ = [
     "smooth",
     "step_of",
     "structure_p",
-    "structure_rows",
     "sums_of",
     "supervoxels",
     "update",

@@ -26,12 +26,14 @@ from habitat.clustering import (
     better_rule,
     canonical_order,
     evenly,
+    independent_rows,
     shifted,
     step_of,
     sums_of,
 )
 from habitat.errors import CohortError, ConfigError, HabitatError, raise_all
 from habitat.fitting import (
+    FWHM_MM,
     Definition,
     Settings,
     cluster,
@@ -75,6 +77,7 @@ class Stored:
     display: list[str]
     sample: Floats  # (SAMPLE, channels)
     group: str
+    n_eff: float  # independent voxels
 
     def voxels(self) -> _Voxels:
         """Read them."""
@@ -126,6 +129,7 @@ def _store(case: Case, settings: Settings, path: Path) -> Stored:
         display_names(tumor),
         X[evenly(len(X), SAMPLE)],
         case.group or case.case_id,
+        independent_rows(len(X), len(X) * math.prod(tumor.spacing), FWHM_MM),
     )
 
 
@@ -139,7 +143,11 @@ def learn(stored: list[Stored], settings: Settings) -> Learned:
         rows, weights = _supervoxels(stored, scaling, settings)
     if settings.k == "auto":
         seed = settings.random_state
-        k = choose_rows(scaling(sample), groups=groups, random_state=seed).k
+        n_eff = math.fsum(s.n_eff for s in stored)
+        chosen = choose_rows(
+            scaling(sample), groups=groups, n_eff=n_eff, random_state=seed
+        )
+        k = chosen.k
     else:
         k = int(settings.k)
     found = cluster(rows, k, settings, stored[0].given, weights)

@@ -46,6 +46,12 @@ def integer(name: str, value: object, low: int, high: int) -> int:
     raise ConfigError(f"must be an integer {low} to {high}, got {value!r}", f"`{name}`")
 
 
+def keep(options: object, **values: object) -> None:
+    """Store checked values in a frozen dataclass: plain numbers in place of NumPy's."""
+    for name, value in values.items():
+        object.__setattr__(options, name, value)
+
+
 def at_least(name: str, value: object, low: float) -> float:
     """Return `value` as float if it is a finite number >= low, else raise."""
     if isinstance(value, Real) and not isinstance(value, bool):

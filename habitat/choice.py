@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -154,9 +154,10 @@ def choose_k(
     Parameters
     ----------
     data : (n, d) array, HabitatResult, or a sequence of either
-        Rows are used as they are: scale them first. Of a result the tumor's voxels are
-        used, scaled as in that result. A sequence is a cohort, with one decision: 2,000
-        rows a case whatever its size, results scaled together.
+        Rows are used as they are: scale them first. Of a result the tumor's voxels
+        are used, scaled anew by the scaling that its params name. A sequence is a
+        cohort, with one decision: 2,000 rows a case whatever its size, results scaled
+        together.
     ks : sequence of int, 1 to 20
         Numbers of clusters to choose from.
     criteria : sequence of str, or (function, "max" or "min")
@@ -268,12 +269,12 @@ def _settings(
         except HabitatError as error:
             problems.append(error)
 
-    several = [] if isinstance(ks, (int, str)) else list(ks)
+    several = list(ks) if isinstance(ks, Iterable) and not isinstance(ks, str) else []
     numbers = sorted({check(integer, "ks", k, 1, 20) or 0 for k in several})
     if not several:
         what = f"must be numbers 1 to 20, got {ks!r}"
         problems.append(ConfigError(what, "`ks`", "give a range or a list"))
-    if isinstance(criteria, str):
+    if isinstance(criteria, str) or not isinstance(criteria, Iterable):
         criteria = [criteria]
     pairs = [check(_criterion, c) or ("", None) for c in criteria]
     named: dict[str, Criterion | None] = {"calinski_harabasz": None, **dict(pairs)}
@@ -383,6 +384,7 @@ def _cohort(cases: list[Any], fwhm_mm: float) -> _Rows:
             n_eff += independent_rows(n, volume, fwhm_mm)
         else:
             raw = np.asarray(case, np.float64)
+            n_eff += min(len(raw), CASE_ROWS)
         parts.append(raw[canonical_order(raw)][(at * len(raw) / CASE_ROWS).astype(int)])
     parts = [parts[i] for i in np.lexsort(np.mean(parts, axis=1).T[::-1])]
     X = np.concatenate(parts)
@@ -391,7 +393,7 @@ def _cohort(cases: list[Any], fwhm_mm: float) -> _Rows:
             _scaling(cases[0]), X, [i.unit for i in cases[0].images.values()]
         )(X)
     groups = np.repeat(np.arange(len(parts)), CASE_ROWS)
-    return _Rows(X, None, groups, n_eff or None)
+    return _Rows(X, None, groups, n_eff)
 
 
 # --- the table and the decision -------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,6 +49,7 @@ from habitat.voxels import (
 
 Labels = npt.NDArray[np.uint8]
 FWHM_MM = 6.0  # of PET
+_LONG = 10_000  # numbers are not repeated in the params of a result
 _DISPLAY = {"SUVbw": "PET", "SUVlbm": "PET", "SUVbsa": "PET", "HU": "CT"}
 
 
@@ -188,6 +189,30 @@ class Definition:
     terms: tuple[str, ...]  # words for each habitat, such as "PETlow-CThigh"
 
 
+def learned(definition: Definition) -> dict[str, Any]:
+    """Rule and scaling as plain JSON; long tables (of ranks) by their shape."""
+    return {
+        name: {"name": type(part).__name__}
+        | {f.name: _numbers(getattr(part, f.name)) for f in _fields(part)}
+        for name, part in (("scaling", definition.scaling), ("rule", definition.rule))
+    }
+
+
+def _fields(part: Any) -> tuple[Any, ...]:
+    return fields(part) if is_dataclass(part) else ()
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_numbers(v) for v in value]
+    array = np.asarray(value)
+    if array.size > _LONG:
+        return {"shape": list(array.shape)}
+    plain_array: npt.NDArray[Any] = array.astype(object)
+    plain_array[~np.isfinite(array)] = None
+    return plain_array.tolist()
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """Habitats fitted to one tumor."""
@@ -230,9 +255,19 @@ def fit(tumor: Tumor, settings: Settings) -> Fit:
     if found.rule is None:
         all_labels[own] = np.argsort(order)[found.labels]
     centers = means(raw, all_labels[own], k)
+    again = order_of(centers, settings)  # smoothing may have changed it
+    if not np.array_equal(again, np.arange(k)):
+        definition = replace(definition, rule=definition.rule.take(again))
+        all_labels, centers = (
+            np.argsort(again).astype(np.uint8)[all_labels],
+            centers[again],
+        )
+        posterior = None if posterior is None else posterior[:, again]
     if not found.converged:
         notes.append(warn("the fit did not converge: raise max_iter in its options"))
     quality = quality_of(fitted, found)
+    if settings.smoothness.beta:
+        quality |= separation(fitted, all_labels[own])
     otsu = isinstance(settings.method, OtsuOptions)
     if parts is None and choice is None and not otsu:
         p = _structure(fitted, k, tumor, settings)
@@ -271,7 +306,7 @@ def _structure(rows: Floats, k: int, tumor: Tumor, settings: Settings) -> float:
     n_eff = independent_rows(len(rows), len(rows) * math.prod(tumor.spacing), FWHM_MM)
     few = rows[evenly(len(rows), min(len(rows), 2000))]
     seed = settings.random_state
-    return structure_p(few, range(2, k + 2), draws=39, n_eff=n_eff, random_state=seed)
+    return structure_p(few, range(2, k + 2), draws=79, n_eff=n_eff, random_state=seed)
 
 
 def choice_json(choice: KChoice) -> dict[str, Any]:
@@ -350,10 +385,12 @@ def assign(
     rule: Any = definition.rule
     notes = []
     if definition.patient_shift:
-        moved = best_shift(rows, rule)
+        moved = best_shift(rows[tumor.fitted], rule)
         rows = rows - moved
         text = ", ".join(f"{value:.2f}" for value in moved)
-        notes.append(f"moved by ({text}) sd of the cohort to fit its habitats")
+        notes.append(
+            f"moved by ({text}) in scaled channels to fit the model's habitats"
+        )
     labels = rule.labels(rows)
     posterior = rule.posterior(rows) if hasattr(rule, "posterior") else None
     if definition.smoothness.beta:
@@ -420,12 +457,21 @@ def plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {"name": type(value).__name__, **asdict(value)}
     if callable(value):
-        return getattr(value, "__qualname__", repr(value))
-    return list(value) if isinstance(value, (tuple, list, np.ndarray)) else value
+        return {"function": getattr(value, "__qualname__", type(value).__qualname__)}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (tuple, list, np.ndarray)):
+        return [plain(v) for v in value]
+    return value
+
+
+def known(value: Any) -> bool:
+    """Whether a method or scaling is a name or an options object of habitat."""
+    return isinstance(value, str) or type(value) in _OPTIONS.values()
 
 
 def from_plain(value: Any) -> Any:
-    """Undo `plain`: options objects are made anew."""
+    """Undo `plain`: options objects are made anew; functions cannot be."""
     if isinstance(value, dict) and value.get("name") in _OPTIONS:
         rest = {name: v for name, v in value.items() if name != "name"}
         return _OPTIONS[value["name"]](**rest)

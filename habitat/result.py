@@ -59,7 +59,8 @@ class HabitatResult:
         Mean of each habitat's voxels in the fit (a rim left out is not in it), natural
         units; NaN for an empty habitat.
     posterior : float32 array of shape (k, *box) or None
-        Probability of each habitat, for methods that have one.
+        Probability of each habitat, for methods that have one; without the smoothing
+        of `smoothness`, which `labels` have.
     uncertainty : float32 array of shape box or None
         Entropy of `posterior` divided by ln k.
     quality : dict

@@ -22,6 +22,7 @@ from habitat.fitting import (
     Settings,
     check_settings,
     fit,
+    learned,
     plain,
 )
 from habitat.geometry import Floats
@@ -295,6 +296,7 @@ def _params(
     params = {
         "arguments": {**arguments, "model": model},
         "terms": found.definition.terms,
+        "learned": learned(found.definition),
         "spacing_mm": on.geometry.spacing,
         "channels": on.done,
         "mask": {

@@ -409,3 +409,17 @@ def test_choosing_needs_no_pandas():
         "assert not {'pandas', 'sklearn', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_small_cases_of_a_cohort_are_not_taken_for_many_rows():
+    rng = np.random.default_rng(0)
+    cohorts = [[rng.normal(size=(100, 2)) for _ in range(10)] for _ in range(10)]
+    found = [choose_k(c, range(1, 5), **FEW).structure_p for c in cohorts]
+    assert np.mean(np.array(found) <= 0.05) <= 0.2
+
+
+def test_values_beyond_arithmetic_are_refused():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    for unit in (1e200, 1e-170):
+        with pytest.raises(InputError, match="change the unit"):
+            choose_k(X * unit, range(1, 4), **FEW)

@@ -25,7 +25,7 @@ METHODS = {
     "kmeans smoothed": {"smoothness": 1.0},
     "otsu": {"method": "otsu"},
     "supervoxel": {"method": "supervoxel"},
-    "supervoxel gmm": {"method": SupervoxelOptions(40, method="gmm")},
+    "supervoxel gmm": {"k": 2, "method": SupervoxelOptions(80, method="gmm")},
 }
 
 
@@ -312,3 +312,49 @@ def test_options_of_kmeans_are_used(case):
     with pytest.warns(habitat.errors.HabitatWarning, match="did not converge"):
         result = habitat.segment(case.pet, case.ct, case.mask, method=one)
     assert result.quality["n_iter"] == 1
+
+
+def test_a_function_may_not_change_the_voxels(case):
+    def rude(X, k, rng):
+        labels = KMeansOptions()(X, k, rng).labels
+        X += 100
+        return labels
+
+    def polite(X, k, rng):
+        return KMeansOptions()(X, k, rng).labels
+
+    options = {"k": 3, "rim_mm": 4.0}
+    one = habitat.segment(case.pet, case.ct, case.mask, method=rude, **options)
+    two = habitat.segment(case.pet, case.ct, case.mask, method=polite, **options)
+    np.testing.assert_array_equal(one.labels, two.labels)
+
+
+def test_what_was_learned_is_in_the_params(case):
+    result = habitat.segment(case.pet, case.ct, case.mask, method="otsu")
+    pet, ct = result.params["learned"]["rule"]["cuts"]
+    labels, (suv, hu) = inside(result)
+    assert (labels == 1 + 2 * (suv > pet[0]) + (hu > ct[0])).all()
+    result = habitat.segment(case.pet, case.ct, case.mask)
+    learned = result.params["learned"]
+    labels, values = inside(result)
+    Z = np.stack(values, axis=1).astype(float) - learned["scaling"]["shift"]
+    Z /= learned["scaling"]["width"]
+    centers = np.array(learned["rule"]["centers"])
+    nearest = ((Z[:, None] - centers) ** 2).sum(axis=-1).argmin(axis=1)
+    np.testing.assert_array_equal(nearest + 1, labels)
+
+
+def test_smoothed_habitats_are_still_in_order(case):
+    result = habitat.segment(case.pet, case.ct, case.mask, k=8, smoothness=3.0)
+    assert (np.diff(result.centers[:, 0]) > 0).all()
+
+
+def test_few_supervoxels_cannot_carry_a_mixture(case):
+    method = SupervoxelOptions(30, method="gmm")
+    with pytest.raises(ConfigError, match="supervoxels cannot fit a mixture of"):
+        habitat.segment(case.pet, case.ct, case.mask, method=method)
+
+
+def test_a_class_is_not_a_method(case):
+    with pytest.raises(ConfigError, match="`method`"):
+        habitat.segment(case.pet, case.ct, case.mask, method=KMeansOptions)

@@ -22,12 +22,19 @@ from habitat.clustering import (
     Nearest,
     OtsuOptions,
     Potts,
+    SupervoxelOptions,
     best_shift,
 )
 from habitat.errors import CohortError, ConfigError, ModelError
 from tests.make_data_samples import FOLDER
 
-METHODS = ("kmeans", "gmm", "otsu", "supervoxel")
+METHODS = (
+    "kmeans",
+    "gmm",
+    "otsu",
+    "supervoxel",
+    SupervoxelOptions(60, method="gmm"),
+)
 
 
 @functools.cache
@@ -171,7 +178,7 @@ def test_streamed_kmeans_is_the_weighted_optimum():
     start = model.definition_.rule.centers
     oracle = KMeans(4, init=start, n_init=1, tol=0.0).fit(X, sample_weight=w)
     np.testing.assert_allclose(oracle.cluster_centers_, start, rtol=1e-6)
-    assert math.isclose(-model.objective_, oracle.inertia_ / 4, rel_tol=1e-9)
+    assert math.isclose(model.objective_, oracle.inertia_ / 4, rel_tol=1e-9)
 
 
 def test_a_shift_is_found_and_taken_out():
@@ -344,3 +351,66 @@ def test_the_file_is_plain_json(model, tmp_path):
     assert data["format"] == "habitat.model/1"
     assert data["channels"] == ["SUVbw", "HU"]
     assert "phantom-01" not in json.dumps(data)  # no case is named
+
+
+# --- what a review found --------------------------------------------------------------
+
+
+def test_numbers_of_numpy_are_plain_in_the_file(tmp_path):
+    options = {
+        "random_state": np.int64(3),
+        "smoothness": np.float32(0.5),
+        "method": KMeansOptions(n_init=np.int64(5)),
+    }
+    model = HabitatModel(np.int64(4), **options).fit(cohort()[0][:2])
+    loaded = HabitatModel.load(model.save(tmp_path / "m"))
+    assert loaded.segment(cohort()[0][0]).k == 4
+    assert type(loaded.k) is int
+
+
+def test_choosing_k_needs_patients():
+    with pytest.raises(ConfigError, match="at least 4 patients, got 1"):
+        HabitatModel("auto").fit(cohort()[0][:1])
+
+
+def test_what_was_weighed_is_kept(tmp_path):
+    model = HabitatModel("auto").fit(cohort()[0][:4])
+    loaded = HabitatModel.load(model.save(tmp_path / "m"))
+    assert loaded.choice_ == model.choice_
+    assert loaded.choice_["k"] == model.k_
+
+
+def test_align_to_thresholds_weighs_pet_and_ct_alike():
+    cases = cohort()[0][:4]
+    model = HabitatModel(4, method="otsu").fit(cases)
+    own = habitat.segment(*cases[0].images.values(), cases[0].mask, method="otsu")
+    assert model.align(own, max_distance=2.0).params["aligned"]["match"] == [1, 2, 3, 4]
+    with pytest.raises(ConfigError, match="max_distance"):
+        model.align(own, max_distance=-1.0)
+
+
+def test_the_rim_has_no_say_in_the_shift():
+    cases = cohort()[0][:3]
+    options = {"scaling": "log", "patient_shift": True}
+    model = HabitatModel(3, rim_mm=5.0, **options).fit(cases)
+    result = model.segment(cases[0])
+    assert any("rim voxels were left out" in note for note in result.notes)
+    moved = next(note for note in result.notes if note.startswith("moved by"))
+    whole = HabitatModel(3, **options).fit(cases)
+    assert moved not in whole.segment(cases[0]).notes
+
+
+def test_objects_that_only_look_like_options_are_not_saved(tmp_path):
+    class Own:
+        def __call__(self, X, k, rng):
+            return KMeansOptions()(X, k, rng)
+
+    model = HabitatModel(2, method=Own()).fit(cohort()[0][:2])
+    with pytest.raises(ModelError, match="code of your own"):
+        model.save(tmp_path / "m")
+
+
+def test_arrays_of_cases_are_cases():
+    cases = np.empty(2, dtype=object)
+    cases[:] = cohort()[0][:2]
+    assert HabitatModel(2).fit(cases).n_cases_ == 2

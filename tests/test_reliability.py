@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import ndimage
 import habitat
 from habitat.agreement import adjusted_rand
 from habitat.case import Case
-from habitat.clustering import GMMOptions
+from habitat.clustering import GMMOptions, OtsuOptions
 from habitat.errors import ConfigError, HabitatWarning, InputError
 from habitat.geometry import Geometry
 from habitat.image import Image
@@ -681,7 +682,7 @@ def test_wrong_arguments_are_named(result, change, kind, words) -> None:
 
 def test_a_result_that_cannot_be_made_again_says_what_to_do() -> None:
     own = phantom_result(k=2, method=lambda X, k, rng: X[:, 0] > 0)
-    with pytest.raises(ConfigError, match="its method was a function .*model"):
+    with pytest.raises(ConfigError, match="its method was a function.*model"):
         stability(own)
     own = phantom_result(k=2, scaling=lambda X, units: lambda Y: Y)
     with pytest.raises(ConfigError, match="its scaling was a function .*model"):
@@ -718,3 +719,34 @@ def test_plots(found, over_cases) -> None:
         len(c.get_offsets()) for c in two.axes[1].collections if len(c.get_offsets())
     )
     assert drawn >= 2 * 2 * 4  # both kinds, habitats, features
+
+
+def test_thresholds_keep_the_names_of_the_call():
+    case = habitat.phantom()
+    method = OtsuOptions(thresholds={"pet": 4.0})
+    result = habitat.segment(case.pet, case.ct, case.mask, method=method)
+    found = stability(result, perturbations=["rotation"])
+    assert (found.table["perturbation"] == "rotation").any()
+
+
+def test_one_habitat_has_no_border():
+    case = habitat.phantom()
+    result = habitat.segment(case.pet, case.ct, case.mask)
+    params = {**result.params, "arguments": {**result.params["arguments"], "k": 1}}
+    with pytest.raises(InputError, match="one habitat"):
+        stability(replace(result, params=params))
+
+
+def test_an_aligned_map_is_perturbed_with_its_own_k():
+    ps = [habitat.phantom(random_state=s) for s in range(2)]
+    cases = [
+        habitat.Case(str(i), {"pet": p.pet, "ct": p.ct}, p.mask)
+        for i, p in enumerate(ps)
+    ]
+    model = habitat.HabitatModel(4).fit(cases)
+    own = habitat.segment(ps[0].pet, ps[0].ct, ps[0].mask)
+    with pytest.warns(habitat.errors.HabitatWarning, match="unmatched"):
+        aligned = model.align(own, max_distance=0.0)
+    assert aligned.k == 8
+    found = stability(aligned, perturbations=["rotation"])
+    assert found.table.query("perturbation == 'rotation'")["ari"].min() > 0.9

@@ -44,7 +44,10 @@ __all__ = [
 
 _F64 = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
-ONE_CLOUD = "one continuous cloud: habitats are a convenient cut, not separate tissues"
+ONE_CLOUD = (
+    "not to be told from one continuous cloud: "
+    "habitats are a convenient cut, not separate tissues"
+)
 _STRONG = 0.8  # prediction strength and stability of a k that can be trusted
 ALPHA = 0.05
 _ROWS = 5000  # for what needs no more

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from habitat._check import integer
+from habitat._check import integer, keep
 from habitat.clustering._clusters import Clustering
 from habitat.clustering._order import evenly
 from habitat.errors import ConfigError, InputError
@@ -98,8 +98,8 @@ class KMeansOptions:
     max_iter: int = 300
 
     def __post_init__(self) -> None:
-        integer("n_init", self.n_init, 1, 1000)
-        integer("max_iter", self.max_iter, 1, 1_000_000)
+        keep(self, n_init=integer("n_init", self.n_init, 1, 1000))
+        keep(self, max_iter=integer("max_iter", self.max_iter, 1, 1_000_000))
 
     def __call__(
         self, X: npt.NDArray[Any], k: int, rng: np.random.Generator
@@ -228,6 +228,11 @@ def _rows(X: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if not finite.all():
         bad = int((~finite).any(axis=1).sum())
         raise InputError(f"{bad} rows are not finite", "`X`", "drop them first")
+    large = float(np.abs(rows).max())
+    limit = 1e17 if rows.dtype == np.float32 else 1e150  # squares are finite
+    if large > limit or 0 < large < 1 / limit:
+        what = f"has values up to {large:.3g}, beyond {1 / limit:g} to {limit:g}"
+        raise InputError(what, "`X`", "change the unit")
     return rows
 
 

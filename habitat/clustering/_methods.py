@@ -33,11 +33,14 @@ METHODS: dict[str, Method] = {
 name, the options object or a function of your own."""
 
 
+_OWN = tuple(map(type, METHODS.values()))
+
+
 def find_method(method: str | Method) -> Method:
     """Turn the name of a method into the method; raise ConfigError if it is none."""
     if isinstance(method, str):
         return METHODS[one_of("method", method, METHODS)]
-    if callable(method):
+    if callable(method) and not isinstance(method, type):
         return method
     names = ", ".join(map(repr, METHODS))
     what = f"must be one of {names}, options or a function, got {method!r}"
@@ -79,7 +82,8 @@ def fit_method(
     [[0.5], [10.5]]
     """
     function = find_method(method)
-    found = function(X, k, np.random.default_rng(random_state))
+    rows = X if type(function) in _OWN else X.copy()  # a function may write into it
+    found = function(rows, k, np.random.default_rng(random_state))
     return found if isinstance(found, Clustering) else _from_labels(X, k, found)
 
 

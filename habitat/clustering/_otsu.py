@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from habitat._check import integer
+from habitat._check import integer, keep
 from habitat.clustering._clusters import Clustering
 from habitat.errors import ConfigError, HabitatError, InputError, raise_all
 from habitat.kernels.otsu import otsu_cuts
@@ -86,13 +86,14 @@ class OtsuOptions:
         Levels of every channel, or of each. Two levels of PET and CT give the four
         quadrants.
     thresholds : mapping of str to float or sequence of float, optional
-        Channel name to ascending cuts, in natural units; it then has one level more
-        than cuts, whatever `levels` says. A channel not named is cut by `otsu`.
+        Channel name ("pet" and "ct" in `segment`) to ascending cuts, in natural units;
+        it then has one level more than cuts, whatever `levels` says. A channel not
+        named is cut by `otsu`.
 
     Examples
     --------
-    >>> OtsuOptions(thresholds={"SUVbw": 4.0})
-    OtsuOptions(levels=2, thresholds={'SUVbw': (4.0,)})
+    >>> OtsuOptions(thresholds={"pet": 4.0})
+    OtsuOptions(levels=2, thresholds={'pet': (4.0,)})
     """
 
     levels: int | tuple[int, ...] = 2
@@ -101,11 +102,11 @@ class OtsuOptions:
     def __post_init__(self) -> None:
         if isinstance(self.levels, (tuple, list)):
             each = tuple(integer("levels", level, 2, _MOST) for level in self.levels)
-            object.__setattr__(self, "levels", each)
+            keep(self, levels=each)
         else:
-            integer("levels", self.levels, 2, _MOST)
+            keep(self, levels=integer("levels", self.levels, 2, _MOST))
         if self.thresholds is not None:
-            object.__setattr__(self, "thresholds", _checked_cuts(self.thresholds))
+            keep(self, thresholds=_checked_cuts(self.thresholds))
 
     def channel_levels(self, names: Sequence[str]) -> tuple[int, ...]:
         """Levels of each channel; raise ConfigError if the options do not fit them."""

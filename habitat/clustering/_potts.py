@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from habitat._check import at_least
+from habitat._check import at_least, keep
 from habitat.errors import ConfigError, InputError
 from habitat.kernels.potts import icm_sweep
 
@@ -55,6 +55,7 @@ class Potts:
             raise ConfigError(f"must be 0 to {_MOST:g}, got {self.beta!r}", "`beta`")
         if self.neighbors not in (6, 26):
             raise ConfigError(f"must be 6 or 26, got {self.neighbors!r}", "`neighbors`")
+        keep(self, beta=float(self.beta), neighbors=int(self.neighbors))
 
 
 def smooth(

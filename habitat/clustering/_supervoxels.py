@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from habitat._check import at_least, integer, one_of
+from habitat._check import at_least, integer, keep, one_of
 from habitat.clustering._clusters import Clustering
-from habitat.clustering._gmm import gmm
+from habitat.clustering._gmm import GMMOptions, gmm
 from habitat.clustering._kmeans import KMeansOptions, kmeans
 from habitat.clustering._order import canonical_order
 from habitat.clustering._potts import neighborhood
+from habitat.errors import ConfigError
 from habitat.kernels.components import join
 from habitat.kernels.kmeans import kmeans_plusplus
 
@@ -42,7 +43,7 @@ class SupervoxelOptions:
         Weight of position against value: a distance of one supervoxel's width counts
         as much as this difference of the scaled channels. 0 for values alone.
     method : {"kmeans", "gmm"}
-        How supervoxels are clustered.
+        How supervoxels are clustered; mixtures are axis-parallel ("diag").
 
     Examples
     --------
@@ -56,8 +57,8 @@ class SupervoxelOptions:
 
     def __post_init__(self) -> None:
         if self.n is not None:
-            integer("n", self.n, 2, 255)
-        at_least("compactness", self.compactness, 0.0)
+            keep(self, n=integer("n", self.n, 2, 255))
+        keep(self, compactness=at_least("compactness", self.compactness, 0.0))
         one_of("method", self.method, ("kmeans", "gmm"))
 
     def __call__(
@@ -67,8 +68,15 @@ class SupervoxelOptions:
         rng: np.random.Generator,
         sample_weight: npt.ArrayLike | None = None,
     ) -> Clustering:
-        fit = gmm if self.method == "gmm" else kmeans
-        return fit(X, k, random_state=rng, sample_weight=sample_weight)
+        if self.method == "kmeans":
+            return kmeans(X, k, random_state=rng, sample_weight=sample_weight)
+        options = GMMOptions("diag")
+        needed = 2 * k * X.shape[1] + k - 1
+        if len(X) < needed:
+            what = f"{len(X)} supervoxels cannot fit a mixture of {needed} parameters"
+            fix = "use a larger n, method='kmeans' or the cases of a HabitatModel"
+            raise ConfigError(what, "SupervoxelOptions", fix)
+        return gmm(X, k, options=options, random_state=rng, sample_weight=sample_weight)
 
     def count(self, voxels: int) -> int:
         """How many supervoxels a tumor of so many voxels is to get."""

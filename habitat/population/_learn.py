@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from habitat._check import warn
 from habitat.case import Case
-from habitat.choice import choose_rows
+from habitat.choice import KChoice, choose_rows
 from habitat.clustering import (
     Clustering,
     GMMOptions,
     KMeansOptions,
     Mixture,
     Moments,
+    Nearest,
     SupervoxelOptions,
     Thresholds,
     best_shift,
@@ -36,6 +37,7 @@ from habitat.fitting import (
     FWHM_MM,
     Definition,
     Settings,
+    choice_json,
     cluster,
     display_names,
     order_of,
@@ -47,6 +49,7 @@ from habitat.tumor import open_case, prepare
 from habitat.voxels import Transform
 
 SAMPLE = 2000  # voxels of a case in the sample that scales and starts the fit
+_PATIENTS = 4  # at least, to choose k
 _TOL = 1e-8  # of K-means centers, in scaled units
 
 
@@ -59,11 +62,13 @@ class Learned:
     units: tuple[str | None, ...]
     centers: Floats
     medians: Floats
+    sds: Floats
     definition: Definition
     n_cases: int
     n_iter: int
     converged: bool
     objective: float
+    choice: dict[str, Any] | None  # of k="auto": everything that was weighed
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,15 +146,10 @@ def learn(stored: list[Stored], settings: Settings) -> Learned:
     rows, weights = scaling(sample), None
     if isinstance(settings.method, SupervoxelOptions):
         rows, weights = _supervoxels(stored, scaling, settings)
+    choice = None
     if settings.k == "auto":
-        seed = settings.random_state
-        n_eff = math.fsum(s.n_eff for s in stored)
-        chosen = choose_rows(
-            scaling(sample), groups=groups, n_eff=n_eff, random_state=seed
-        )
-        k = chosen.k
-    else:
-        k = int(settings.k)
+        choice = _choose(scaling(sample), groups, stored, settings)
+    k = int(settings.k) if choice is None else choice.k
     found = cluster(rows, k, settings, stored[0].given, weights)
     if weights is None:
         found = _refined(found, stored, scaling, settings)
@@ -174,6 +174,7 @@ def learn(stored: list[Stored], settings: Settings) -> Learned:
         units=units,
         centers=centers[order],
         medians=medians,
+        sds=sample.std(axis=0),
         definition=Definition(
             scaling,
             found.rule.take(order),
@@ -186,7 +187,26 @@ def learn(stored: list[Stored], settings: Settings) -> Learned:
         n_iter=found.n_iter,
         converged=found.converged,
         objective=found.objective,
+        choice=None if choice is None else choice_json(choice),
     )
+
+
+def _choose(
+    rows: Floats,
+    groups: npt.NDArray[np.intp],
+    stored: list[Stored],
+    settings: Settings,
+) -> KChoice:
+    """Choose k on the sample; prediction strength is between halves of the patients."""
+    patients = int(groups.max()) + 1
+    if patients < _PATIENTS:
+        what = (
+            f"'auto' compares halves of at least {_PATIENTS} patients, got {patients}"
+        )
+        raise ConfigError(what, "`k`", "give a number")
+    n_eff = math.fsum(s.n_eff for s in stored)
+    seed = settings.random_state
+    return choose_rows(rows, groups=groups, n_eff=n_eff, random_state=seed)
 
 
 def _pooled(stored: list[Stored]) -> tuple[Floats, npt.NDArray[np.intp]]:
@@ -250,6 +270,8 @@ def _refined(
         rule, n_iter = new, n_iter + 1
         if settings.patient_shift:
             rule, shifts = _centered(rule, shifts)
+    if isinstance(rule, Nearest):
+        objective = -objective  # see `sums_of`
     done = bool(converged)
     return Clustering(found.labels, _centers(rule), objective, n_iter, done, rule)
 
@@ -293,7 +315,9 @@ def _exact_mean(parts: list[Floats]) -> Floats:
 def _terms(centers: Floats, medians: Floats, display: list[str]) -> tuple[str, ...]:
     """PETlow-CThigh and so on: each center against the median of the cohort."""
     return tuple(
-        "-".join(
+        "none in the fit"
+        if np.isnan(center).any()
+        else "-".join(
             f"{name}{'high' if value > median else 'low'}"
             for name, value, median in zip(display, center, medians, strict=True)
         )

@@ -51,7 +51,7 @@ def renumbered(
         warn(f"habitat {h + 1} of the map is unmatched: habitat {number[h] + 1} now")
         for h in lost
     ]
-    named = (*terms, *["unmatched"] * len(lost))
+    named = [*terms, *["unmatched"] * len(lost)]
     return replace(
         result,
         labels=labels,

@@ -9,12 +9,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.spatial.distance import pdist
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from habitat._check import at_least
 from habitat.case import Case
-from habitat.clustering import Method, Potts
+from habitat.clustering import Method, Potts, Thresholds
 from habitat.errors import CohortError, ModelError
 from habitat.fitting import (
     Fit,
@@ -32,7 +34,7 @@ from habitat.result import HabitatResult
 from habitat.segmentation import assemble
 from habitat.tumor import open_case, prepare
 from habitat.voxels import Fit as Scaling
-from habitat.voxels import GridChoice
+from habitat.voxels import GridChoice, Shifted
 
 
 class HabitatModel(TransformerMixin, BaseEstimator):
@@ -45,7 +47,8 @@ class HabitatModel(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     k : int, 2 to 20, or "auto"
-        Number of habitats; "auto" chooses it on the cases of `fit` (`choose_k`).
+        Number of habitats; "auto" chooses it on the cases of `fit`, at least four
+        patients (see `choose_k`; before any patient is shifted), and may say 1.
     method : {"kmeans", "gmm", "otsu", "supervoxel"}, options object or callable
         As in `segment`. A callable must return a `habitat.clustering.Clustering` with
         a rule; it is fitted to the sample of voxels described below.
@@ -70,13 +73,16 @@ class HabitatModel(TransformerMixin, BaseEstimator):
         Their units.
     centers_ : array of shape (k_, channels)
         Mean of each habitat over the cases of `fit`, natural units.
-    medians_ : array of shape (channels,)
-        Median of each channel over the cases, natural units; "high" and "low" in the
-        names of habitats refer to it.
+    medians_, sds_ : arrays of shape (channels,)
+        Median and standard deviation of each channel over the cases, natural units;
+        "high" and "low" in the names of habitats refer to the median.
     n_cases_, n_iter_, converged_, objective_
-        Cases, iterations over all of them, whether the last one changed nothing, and
-        the mean squared distance (of a mixture the mean log-likelihood) of the scaled
-        voxels, each case with the same weight.
+        Cases, iterations over all of them, whether the last one changed next to
+        nothing, and before it the mean squared distance (of a mixture the mean
+        log-likelihood) of the scaled voxels, each case with the same weight; of other
+        methods the objective of the fit to sample or supervoxels.
+    choice_ : dict or None
+        Of k="auto": every criterion, as in ``HabitatResult.quality["choice"]``.
 
     Notes
     -----
@@ -182,7 +188,8 @@ class HabitatModel(TransformerMixin, BaseEstimator):
         problem = _foreign(self, names, [inputs.images[c].unit for c in names])
         if problem:
             raise problem
-        tumor = prepare(inputs, names, settings.grid, 0.0, 0)
+        rim = settings.rim_mm if settings.patient_shift else 0.0  # it has no say
+        tumor = prepare(inputs, names, settings.grid, rim, 0)
         rows, parts = rows_of(tumor, self.definition_.scaling, settings)
         labels, posterior, notes = assign(tumor, self.definition_, rows, parts)
         shown = labels if parts is None else self.definition_.rule.labels(rows)
@@ -235,10 +242,15 @@ class HabitatModel(TransformerMixin, BaseEstimator):
         problem = _foreign(self, {c: c for c in result.images}, units)
         if problem:
             raise problem
+        if max_distance is not None:
+            max_distance = at_least("max_distance", max_distance, 0.0)
         scaling = self.definition_.scaling
+        if isinstance(self.definition_.rule, Thresholds):
+            scaling = Shifted(self.medians_, self.sds_)  # it has none of its own
         own, goal = scaling(result.centers), scaling(self.centers_)
         if max_distance is None:
-            max_distance = 0.5 * float(pdist(goal).min())
+            apart = pdist(goal[np.isfinite(goal).all(axis=1)])
+            max_distance = 0.5 * float(apart.min()) if apart.size else np.inf
         match = matched(own, goal, max_distance)
         return renumbered(result, match, self.definition_.terms, self.sha256)
 
@@ -285,7 +297,7 @@ class HabitatModel(TransformerMixin, BaseEstimator):
 
 
 def _check_cases(cases: Any) -> list[Case]:
-    given = list(cases) if isinstance(cases, Sequence) else [cases]
+    given = list(cases) if np.iterable(cases) else [cases]
     if not given or not all(isinstance(case, Case) for case in given):
         raise CohortError("must be a list of habitat.Case", "`cases`")
     return given

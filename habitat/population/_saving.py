@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from dataclasses import fields, is_dataclass
-from inspect import isroutine
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy.typing as npt
 import habitat
 from habitat.clustering import Mixture, Nearest, Thresholds
 from habitat.errors import HabitatError, ModelError
-from habitat.fitting import Definition, from_plain, plain
+from habitat.fitting import Definition, from_plain, known, plain
 from habitat.population._learn import Learned
 from habitat.saving import read_json, write_arrays, write_folder, write_json
 from habitat.voxels import Logged, Ranked, Shifted, Windowed
@@ -37,7 +36,7 @@ def write_model(model: Any, folder: str | os.PathLike[str]) -> Path:
     """Write ``model.json`` and ``arrays.npz``, both or none."""
     parts = (model.definition_.rule, model.definition_.scaling)
     own = [type(p).__name__ for p in parts if type(p).__name__ not in _PARTS]
-    own += [n for n in ("method", "scaling") if isroutine(getattr(model, n))]
+    own += [n for n in ("method", "scaling") if not known(getattr(model, n))]
     if own:
         what = f"{', '.join(own)}: code of your own cannot be saved"
         raise ModelError(what, "model", "use a method and a scaling that have names")
@@ -63,7 +62,7 @@ def hash_model(model: Any) -> str:
 
 def _content(model: Any) -> tuple[dict[str, Any], _Arrays]:
     definition: Definition = model.definition_
-    arrays = {"centers": model.centers_, "medians": model.medians_}
+    arrays = {n: getattr(model, f"{n}_") for n in ("centers", "medians", "sds")}
     arrays |= _packed("rule", definition.rule)
     arrays |= _packed("scaling", definition.scaling)
     data = {
@@ -77,6 +76,7 @@ def _content(model: Any) -> tuple[dict[str, Any], _Arrays]:
         "terms": list(definition.terms),
     }
     data |= {name: plain(getattr(model, f"{name}_")) for name in _PLAIN}
+    data["choice"] = model.choice_
     return data, arrays
 
 
@@ -126,6 +126,8 @@ def read_model(cls: Any, folder: Path) -> Any:
             units=tuple(data["units"]),
             centers=arrays["centers"],
             medians=arrays["medians"],
+            sds=arrays["sds"],
+            choice=data["choice"],
             definition=Definition(
                 _unpacked("scaling", data["scaling"], arrays),
                 _unpacked("rule", data["rule"], arrays),

@@ -31,7 +31,6 @@ from habitat.reliability._perturb import (
 )
 from habitat.result import HabitatResult
 from habitat.segmentation import segment_channels
-from habitat.voxels import SCALINGS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -184,8 +183,15 @@ def stability(
             where = f"case {case_id}, {error.where}".removesuffix(", ")
             raise type(error)(error.what, where, error.fix) from error
         rows += trial.rows("none", 0, "", trial.base)
-        for name in dict.fromkeys(names):
-            rows += trial.perturbed(name, repeats, seed)
+        drawn = [
+            row
+            for name in dict.fromkeys(names)
+            for row in trial.perturbed(name, repeats, seed)
+        ]
+        if not drawn:
+            what = f"no draw could be segmented: {'; '.join(_counted(warned))}"
+            raise InputError(what, f"case {case_id}")
+        rows += drawn
     table = pd.DataFrame(rows)
     notes = [*_counted(warned), *_missing_icc(table, model)]
     found = pd.DataFrame() if _missing_icc(table, model) else _icc_table(table)
@@ -235,7 +241,8 @@ class _Trial:
         if isinstance(data, Case):
             data = _quietly(again, data, warned)
         elif model is not None:
-            data = _quietly(again, Case(case_id, data.images, _tumor(data)), warned)
+            case = Case(case_id, _as_given(data, data.images), _tumor(data))
+            data = _quietly(again, case, warned)
         if model is None:
             again = partial(_segmented, **_settings(data))
         mask = _tumor(data)
@@ -252,7 +259,7 @@ class _Trial:
             draw = Draw(number, np.random.default_rng((*stream, number)))
             images, mask, setting = PERTURBATIONS[name](self.scene, draw)
             try:
-                case = Case(self.case_id, images, mask)
+                case = Case(self.case_id, _as_given(self.base, images), mask)
                 result = _quietly(self.again, case, self.warned)
                 yield from list(self.rows(name, number, setting, result))
             except HabitatError as error:
@@ -266,10 +273,11 @@ class _Trial:
         old = self.base.labels[box]
         new = result.on(self.base.geometry.crop(box)).array
         both = (old > 0) & (new > 0)
-        partner, dice = match(old[both], new[both], self.base.k, numbered=self.numbered)
+        k = max(self.base.k, result.k)
+        partner, dice = match(old[both], new[both], k, numbered=self.numbered)
         ari = adjusted_rand(old[both], new[both])
-        measures = _measures(result)
-        for h, other in enumerate(partner):
+        measures = _measures(result, k)
+        for h, other in enumerate(partner[: self.base.k]):
             keys = (self.case_id, name, draw, setting, h + 1, dice[h], ari)
             row = dict(zip(_KEYS, keys, strict=True))
             yield row | {m: v[other - 1] for m, v in measures.items()}
@@ -280,20 +288,29 @@ def _tumor(result: HabitatResult) -> Image:
     return Image(result.depth_mm > 0, result.geometry.crop(result.box))
 
 
+def _as_given(result: HabitatResult, images: Mapping[str, Image]) -> dict[str, Image]:
+    """Images under the names of their channels in the call: "pet" is "SUVbw" after."""
+    return dict(zip(result.params["channels"], images.values(), strict=True))
+
+
 def _settings(result: HabitatResult) -> dict[str, Any]:
     """Arguments that segment the images of a result as it was."""
     arguments = result.params["arguments"]
-    own = {"method": from_plain(arguments["method"]), "scaling": arguments["scaling"]}
-    fix = "segment with a named one, or give `model`"
     if arguments.get("model"):
         raise ConfigError("was segmented by a model", "`data`", "give it as `model`")
-    if not callable(own["method"]) or own["scaling"] not in SCALINGS:
-        bad = "scaling" if callable(own["method"]) else "method"
-        what = f"its {bad} was a function ({arguments[bad]!r:.60}) that no result keeps"
+    names = ("method", "scaling", "rim_mm", "smoothness", "random_state")
+    own = {name: from_plain(arguments[name]) for name in names}
+    lost = [name for name, value in own.items() if isinstance(value, dict)]
+    if lost:
+        what = f"its {' and '.join(lost)} was a function, which no result keeps"
+        fix = "segment with a named one, or give `model`"
         raise ConfigError(what, "`data`", fix)
-    rest = ("rim_mm", "smoothness", "random_state")
-    own |= {name: from_plain(arguments[name]) for name in rest}
-    return {"k": result.k, **own}
+    k = arguments["k"]
+    own["k"] = result.quality["choice"]["k"] if k == "auto" else k
+    if own["k"] == 1:
+        what = "has one habitat: there is no border that could move"
+        raise InputError(what, "`data`", "segment with k of 2 or more")
+    return own
 
 
 def _segmented(case: Case, **settings: Any) -> HabitatResult:
@@ -313,15 +330,15 @@ def _quietly(again: Again, case: Case, warned: list[str]) -> HabitatResult:
     return result
 
 
-def _measures(result: HabitatResult) -> dict[str, Floats]:
+def _measures(result: HabitatResult, k: int) -> dict[str, Floats]:
     labels = result.labels[result.box].ravel()
-    counts = np.bincount(labels, minlength=result.k + 1)[1:].astype(np.float64)
+    counts = np.bincount(labels, minlength=k + 1)[1:].astype(np.float64)
     out = {"volume_ml": counts * result.geometry.voxel_ml}
     out["fraction"] = counts / counts.sum()
     counts[counts == 0] = np.nan
     for channel, image in result.images.items():
         values = np.where(labels > 0, image.array.ravel(), 0)
-        sums = np.bincount(labels, weights=values, minlength=result.k + 1)[1:]
+        sums = np.bincount(labels, weights=values, minlength=k + 1)[1:]
         out[f"mean_{channel}"] = sums / counts
     return out
 

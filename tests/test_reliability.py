@@ -685,7 +685,7 @@ def test_a_result_that_cannot_be_made_again_says_what_to_do() -> None:
     with pytest.raises(ConfigError, match="its method was a function.*model"):
         stability(own)
     own = phantom_result(k=2, scaling=lambda X, units: lambda Y: Y)
-    with pytest.raises(ConfigError, match="its scaling was a function .*model"):
+    with pytest.raises(ConfigError, match="its scaling was a function.*model"):
         stability(own)
     assert (
         len(stability(own, model=FixedModel(), perturbations=["rotation"]).table) == 6

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Real
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
-from habitat.errors import ConfigError, HabitatWarning
+from habitat.errors import ConfigError, HabitatError, HabitatWarning
 
 _PACKAGE = str(Path(__file__).parent)
 
@@ -31,8 +31,9 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     names = list(allowed)
     if isinstance(value, str) and value in names:
         return value
-    near = difflib.get_close_matches(str(value), names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else ""
+    lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(str(value).lower(), lower, n=1)
+    hint = f"did you mean {lower[near[0]]!r}?" if near else ""
     what = f"must be one of {', '.join(map(repr, names))}, got {value!r}"
     raise ConfigError(what, f"`{name}`", hint)
 
@@ -44,6 +45,26 @@ def integer(name: str, value: object, low: int, high: int) -> int:
         if low <= number <= high:
             return number
     raise ConfigError(f"must be an integer {low} to {high}, got {value!r}", f"`{name}`")
+
+
+def collector(problems: list[HabitatError]) -> Callable[..., Any]:
+    """Return ``check(function, *arguments)``, which keeps an error and goes on."""
+
+    def check(function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except HabitatError as error:
+            problems.append(error)
+            return None
+
+    return check
+
+
+def instance(name: str, value: object, kind: type, fix: str) -> None:
+    """Raise ConfigError unless `value` is of a kind."""
+    if not isinstance(value, kind):
+        what = f"must be a {kind.__name__}, got {type(value).__name__}"
+        raise ConfigError(what, f"`{name}`", fix)
 
 
 def keep(options: object, **values: object) -> None:

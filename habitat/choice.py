@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from habitat._check import at_least, integer, one_of
+from habitat._check import at_least, collector, integer, one_of
+from habitat.case import Case
 from habitat.clustering import (
     Clustering,
     KMeansOptions,
     canonical_order,
     distinct_rows,
+    evenly,
     kmeans,
 )
 from habitat.clustering._criteria import (
@@ -41,7 +43,7 @@ from habitat.clustering._structure import (
 )
 from habitat.errors import ConfigError, HabitatError, InputError, raise_all
 from habitat.geometry import Floats
-from habitat.voxels import SCALINGS, fit_scaling
+from habitat.voxels import fit_scaling
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 
     from habitat.result import HabitatResult
 
-__all__ = ["DEFAULT", "KChoice", "choose_k", "choose_rows", "independent_rows"]
+__all__ = ["DEFAULT", "KChoice", "choose_k", "choose_rows"]
 
 DEFAULT = (
     "calinski_harabasz",
@@ -127,7 +129,9 @@ class KChoice:
         """Draw every criterion over k, with its own pick and the choice marked."""
         from habitat.plotting._choice import plot_choice
 
-        figure: Figure = plot_choice(self.ks, self.values, self.picks, self.k)
+        figure: Figure = plot_choice(
+            self.ks, self.values, self.picks, self.k, self.structure_p
+        )
         return figure
 
     def _repr_html_(self) -> str:
@@ -263,12 +267,7 @@ def _settings(
     seed: Any,
     problems: list[HabitatError],
 ) -> _Settings:
-    def check(function: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return function(*arguments)
-        except HabitatError as error:
-            problems.append(error)
-
+    check = collector(problems)
     several = list(ks) if isinstance(ks, Iterable) and not isinstance(ks, str) else []
     numbers = sorted({check(integer, "ks", k, 1, 20) or 0 for k in several})
     if not several:
@@ -300,6 +299,9 @@ def _criterion(wanted: Any) -> tuple[str, Criterion | None]:
 def _case_problems(cases: list[Any]) -> list[HabitatError]:
     if not cases:
         return [InputError("has no case", "`data`")]
+    if any(isinstance(case, Case) for case in cases):
+        fix = "segment it first, or fit HabitatModel(k='auto')"
+        return [InputError("is a Case, not a result", "`data`", fix)]
     problems: list[HabitatError] = []
     arrays = [not hasattr(c, "images") for c in cases]
     if any(arrays) and not all(arrays):
@@ -326,16 +328,14 @@ def _array_problem(case: Any) -> str:
     return f"{bad} of {len(rows)} rows are not finite: drop them" if bad else ""
 
 
-def _scaling(result: HabitatResult) -> Any:
-    return result.params["arguments"]["scaling"]
-
-
 def _result_problem(case: Any, first: Any) -> str:
-    if _scaling(case) not in SCALINGS:
-        return f"was scaled by {_scaling(case)!r}: give its scaled rows as an array"
+    scaling = case.params["arguments"]["scaling"]
+    if not isinstance(scaling, str):
+        return "was scaled by a function: give its scaled rows as an array"
     if not hasattr(first, "images"):
         return ""
-    if list(case.images) != list(first.images) or _scaling(case) != _scaling(first):
+    other = first.params["arguments"]["scaling"]
+    if list(case.images) != list(first.images) or scaling != other:
         return "has other channels or another scaling than the first case"
     return "" if (case.labels > 0).any() else "has no voxel"
 
@@ -363,19 +363,23 @@ def _voxels(result: HabitatResult) -> tuple[Floats, Floats, float]:
     return raw.astype(np.float64), where, len(raw) * result.geometry.voxel_ml * 1000
 
 
+def _scaled(result: HabitatResult, raw: Floats) -> Floats:
+    units = [image.unit for image in result.images.values()]
+    return fit_scaling(result.params["arguments"]["scaling"], raw, units)(raw)
+
+
 def _single(case: Any, fwhm_mm: float) -> _Rows:
     if not hasattr(case, "images"):
         return _Rows(np.asarray(case, np.float64))
     raw, where, volume = _voxels(case)
     order = canonical_order(raw)
     raw, where = raw[order], where[order]
-    X = fit_scaling(_scaling(case), raw, [i.unit for i in case.images.values()])(raw)
+    X = _scaled(case, raw)
     return _Rows(X, where, None, independent_rows(len(X), volume, fwhm_mm))
 
 
 def _cohort(cases: list[Any], fwhm_mm: float) -> _Rows:
     """CASE_ROWS rows of each case, at equal steps; some come twice in a small one."""
-    at = np.arange(CASE_ROWS) + 0.5
     parts, n_eff = [], 0.0
     for case in cases:
         if hasattr(case, "images"):
@@ -385,13 +389,11 @@ def _cohort(cases: list[Any], fwhm_mm: float) -> _Rows:
         else:
             raw = np.asarray(case, np.float64)
             n_eff += min(len(raw), CASE_ROWS)
-        parts.append(raw[canonical_order(raw)][(at * len(raw) / CASE_ROWS).astype(int)])
+        parts.append(raw[canonical_order(raw)][evenly(len(raw), CASE_ROWS)])
     parts = [parts[i] for i in np.lexsort(np.mean(parts, axis=1).T[::-1])]
     X = np.concatenate(parts)
     if hasattr(cases[0], "images"):
-        X = fit_scaling(
-            _scaling(cases[0]), X, [i.unit for i in cases[0].images.values()]
-        )(X)
+        X = _scaled(cases[0], X)
     groups = np.repeat(np.arange(len(parts)), CASE_ROWS)
     return _Rows(X, None, groups, n_eff)
 

@@ -100,5 +100,5 @@ def raise_all(problems: Sequence[HabitatError]) -> None:
         raise problems[0]
     kinds = {type(p) for p in problems}
     kind = kinds.pop() if len(kinds) == 1 else HabitatError
-    lines = "\n".join(f"- {p}" for p in problems)
+    lines = "\n".join(f"- {p}".replace("\n", "\n  ") for p in problems)
     raise kind(f"{len(problems)} problems:\n{lines}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from habitat._check import at_least, integer, one_of, warn
+from habitat._check import at_least, collector, integer, one_of, warn
 from habitat.choice import KChoice, choose_rows
 from habitat.clustering import (
     ALPHA,
@@ -84,12 +84,7 @@ def check_settings(
     """Check all arguments before any file is read; raise all problems at once."""
     problems: list[HabitatError] = []
 
-    def check(function: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return function(*arguments)
-        except HabitatError as error:
-            problems.append(error)
-
+    check = collector(problems)
     settings = Settings(
         k=check(_number, k),
         method=check(find_method, method),
@@ -102,6 +97,8 @@ def check_settings(
         patient_shift=check(_flag, patient_shift),
     )
     raise_all(problems or _contradictions(settings, channels))
+    if isinstance(settings.method, OtsuOptions):
+        return replace(settings, scaling="none")  # it cuts natural units
     return settings
 
 
@@ -132,7 +129,9 @@ def _flag(patient_shift: Any) -> bool:
 
 
 def _potts(smoothness: Any) -> Potts:
-    return smoothness if isinstance(smoothness, Potts) else Potts(smoothness)
+    if isinstance(smoothness, Potts):
+        return smoothness
+    return Potts(at_least("smoothness", smoothness, 0.0))
 
 
 def _contradictions(settings: Settings, channels: Sequence[str]) -> list[HabitatError]:
@@ -265,17 +264,15 @@ def fit(tumor: Tumor, settings: Settings) -> Fit:
         posterior = None if posterior is None else posterior[:, again]
     if not found.converged:
         notes.append(warn("the fit did not converge: raise max_iter in its options"))
-    quality = quality_of(fitted, found)
-    if settings.smoothness.beta:
-        quality |= separation(fitted, all_labels[own])
+    quality = separation(comparable(raw, definition, tumor.units), all_labels[own])
+    quality |= {"objective": found.objective, "n_iter": found.n_iter}
+    quality["converged"] = found.converged
     otsu = isinstance(settings.method, OtsuOptions)
     if parts is None and choice is None and not otsu:
         p = _structure(fitted, k, tumor, settings)
         quality["structure_p"] = _finite(p)
         if p > ALPHA:
             notes.append(f"{ONE_CLOUD} (p = {p:.2g})")
-    if otsu:  # cut in natural units, judged in comparable ones
-        quality |= separation(fit_scaling("zscore", raw, tumor.units)(raw), labels)
     if choice is not None:
         quality["choice"] = choice_json(choice)
         notes += choice.notes
@@ -304,9 +301,9 @@ def choose(
 def _structure(rows: Floats, k: int, tumor: Tumor, settings: Settings) -> float:
     """Quick form of the test that `choose_k` makes: fewer rows, fewer draws."""
     n_eff = independent_rows(len(rows), len(rows) * math.prod(tumor.spacing), FWHM_MM)
-    few = rows[evenly(len(rows), min(len(rows), 2000))]
+    few = rows[evenly(len(rows), min(len(rows), 500))]
     seed = settings.random_state
-    return structure_p(few, range(2, k + 2), draws=79, n_eff=n_eff, random_state=seed)
+    return structure_p(few, range(2, k + 2), draws=39, n_eff=n_eff, random_state=seed)
 
 
 def choice_json(choice: KChoice) -> dict[str, Any]:
@@ -437,13 +434,13 @@ def separation(rows: Floats, labels: npt.NDArray[Any]) -> dict[str, Any]:
     return {name: _finite(value) for name, value in found.items()}
 
 
-def quality_of(rows: Floats, found: Clustering) -> dict[str, Any]:
-    """Separation of the clusters and how the fit went, as plain JSON."""
-    return separation(rows, found.labels) | {
-        "objective": found.objective,
-        "n_iter": found.n_iter,
-        "converged": found.converged,
-    }
+def comparable(
+    X: Floats, definition: Definition, units: Sequence[str | None]
+) -> Floats:
+    """Voxels as they were scaled; z-scored where thresholds cut natural units."""
+    if isinstance(definition.rule, Thresholds):
+        return fit_scaling("zscore", X, units)(X)
+    return definition.scaling(X)
 
 
 _OPTIONS: dict[str, type] = {

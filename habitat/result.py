@@ -65,7 +65,7 @@ class HabitatResult:
         Entropy of `posterior` divided by ln k.
     quality : dict
         "calinski_harabasz", "davies_bouldin", "silhouette" (of squared Euclidean
-        distances) and "explained_variance" of the rows that were clustered; of a fit
+        distances) and "explained_variance" of the scaled voxels of the fit; of a fit
         also "objective" (sum of squared distances, of "gmm" the log-likelihood),
         "n_iter", "converged" and, for k="auto", "choice" with all criteria.
     params : dict
@@ -114,7 +114,8 @@ class HabitatResult:
     def __repr__(self) -> str:
         ml = np.count_nonzero(self.labels[self.box]) * self.geometry.voxel_ml
         names = "; ".join(self.names)
-        return f"HabitatResult: {self.k} habitats of a {ml:.1f} ml tumor ({names})"
+        count = f"{self.k} habitat{'s' if self.k > 1 else ''}"
+        return f"HabitatResult: {count} of a {ml:.1f} ml tumor ({names})"
 
     @property
     def k(self) -> int:
@@ -151,7 +152,8 @@ class HabitatResult:
         Columns: habitat, name, voxels, volume_ml, fraction; for each channel mean, sd,
         min, p10, p50, p90 and max as ``mean_<channel>`` ... in natural units;
         rim_fraction (share of voxels within 3 mm of the tumor surface) and
-        mean_depth_mm. An empty habitat has volume 0 and NaN elsewhere.
+        mean_depth_mm; mean_uncertainty, where there is one. An empty habitat has volume
+        0 and NaN elsewhere.
 
         Examples
         --------
@@ -175,6 +177,9 @@ class HabitatResult:
                 row |= _statistics(image.array[own], channel)
             row["rim_fraction"] = float((deep[own] <= RIM_MM).mean()) if n else np.nan
             row["mean_depth_mm"] = float(deep[own].mean()) if n else np.nan
+            if self.uncertainty is not None:
+                inside = self.uncertainty[own]
+                row["mean_uncertainty"] = float(inside.mean()) if n else np.nan
             rows.append(row)
         table: pd.DataFrame = pd.DataFrame(rows)
         return table

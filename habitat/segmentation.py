@@ -66,7 +66,8 @@ def segment(
         The tumor. A pair ``(mask, other)`` uses the first and warns when the second,
         for example the same lesion drawn on the CT, disagrees.
     k : int, 2 to 20, or "auto"
-        Number of habitats; "auto" chooses it (see `choose_k`) and may say 1.
+        Number of habitats; "auto" chooses it by K-means (see `choose_k`), 1 where
+        nothing speaks for separate habitats.
     method : {"kmeans", "gmm", "otsu", "supervoxel"}, options object or callable
         How to cluster. Options are `KMeansOptions`, `GMMOptions`, `OtsuOptions` and
         `SupervoxelOptions` of `habitat.clustering`; a callable is ``f(X, k, rng)`` and
@@ -80,7 +81,8 @@ def segment(
     label : int or str, optional
         Structure in the mask, by value or name, where it holds several.
     model : HabitatModel, optional
-        Habitats of a cohort, in place of a fit; `k`, `method` ... are the model's.
+        Habitats of a cohort, in place of a fit. Leave the options of the fit out: one
+        that contradicts the model is refused, unless it equals the default.
     smoothness : float or habitat.clustering.Potts
         Cost of each pair of face neighbors in different habitats (Potts prior, iterated
         conditional modes), 0.5 to 2 is sensible; `Potts` can take all 26 neighbors.
@@ -200,6 +202,11 @@ def _segment(
         what = f"must be a mapping of channel name to image, got {channels!r:.60}"
         raise ConfigError(what, "`channels`")
     if model is not None:
+        if not hasattr(model, "get_params"):
+            what = f"must be a HabitatModel, got {model!r:.60}"
+            raise ConfigError(
+                what, "`model`", "read it: habitat.HabitatModel.load(path)"
+            )
         raise_all(_overruled(options, model))
         return model.segment(Case("case", channels, mask, label))
     settings = check_settings(list(channels), label=label, **options)

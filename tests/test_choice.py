@@ -423,3 +423,14 @@ def test_values_beyond_arithmetic_are_refused():
     for unit in (1e200, 1e-170):
         with pytest.raises(InputError, match="change the unit"):
             choose_k(X * unit, range(1, 4), **FEW)
+
+
+def test_a_result_of_a_scaling_of_ones_own_is_refused():
+    case = habitat.phantom()
+
+    def own(X, units):
+        return lambda Y: Y / X.std(axis=0)
+
+    result = habitat.segment(case.pet, case.ct, case.mask, scaling=own)
+    with pytest.raises(InputError, match="was scaled by a function"):
+        choose_k(result)

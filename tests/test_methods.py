@@ -277,15 +277,15 @@ def test_auto_leaves_one_cloud_whole():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"method": "gmmm"}, ["'gmmm'", "did you mean 'gmm'?"]),
+        ({"method": "GMM"}, ["'GMM'", "did you mean 'gmm'?"]),
         ({"k": "Auto"}, ["`k`", "2 to 20", "'auto'"]),
         ({"method": "otsu", "k": 3}, ["gives 4 habitats", "k=3", "use k=4"]),
         ({"method": "otsu", "k": "auto"}, ["`k`", "levels"]),
         ({"method": "otsu", "scaling": "rank"}, ["`scaling`", "natural units"]),
         ({"method": "otsu", "smoothness": 1.0}, ["`smoothness`"]),
         ({"method": "supervoxel", "rim_mm": 2.0}, ["`rim_mm`"]),
-        ({"smoothness": -1.0}, ["beta", "-1"]),
-        ({"smoothness": "much"}, ["beta"]),
+        ({"smoothness": -1.0}, ["`smoothness`", "-1"]),
+        ({"smoothness": "much"}, ["`smoothness`"]),
         ({"method": OtsuOptions(thresholds={"pett": 4})}, ["pett", "pet"]),
         ({"k": 1, "scaling": "zscor"}, ["`k`", "`scaling`", "2 problems"]),
     ],

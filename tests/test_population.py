@@ -26,6 +26,7 @@ from habitat.clustering import (
     best_shift,
 )
 from habitat.errors import CohortError, ConfigError, ModelError
+from habitat.population._match import matched
 from tests.make_data_samples import FOLDER
 
 METHODS = (
@@ -225,7 +226,8 @@ def test_a_pipeline_learns_it_anew_in_each_fold():
 
 
 def test_k_is_chosen_on_the_training_patients():
-    model = HabitatModel("auto").fit(cohort()[0][:6])
+    with pytest.warns(habitat.errors.HabitatWarning, match="found one habitat"):
+        model = HabitatModel("auto").fit(cohort()[0][:6])  # patients differ too much
     assert model.k_ == len(model.centers_)
     assert model.k == "auto"
 
@@ -240,6 +242,37 @@ def test_segment_with_a_model_uses_the_model(model):
     assert direct.labels.tobytes() == other.labels.tobytes()
     assert other.params["arguments"]["model"] == model.sha256
     assert other.names[0].startswith("H1 PETlow-CTlow SUV")
+    assert len({name.split(" SUV")[0] for name in other.names}) == 4
+
+
+def test_a_foreign_habitat_does_not_push_the_others_away():
+    own, goal = np.array([[4.0], [12.0]]), np.array([[0.0], [4.0]])
+    assert matched(own, goal, 2.0).tolist() == [1, -1]
+    assert matched(own, goal, np.inf).tolist() == [0, 1]
+
+
+def test_empty_habitats_are_not_unmatched_ones(model):
+    case = cohort()[0][0]
+    cuts = OtsuOptions(thresholds={"ct": 2000.0})
+    own = habitat.segment(*case.images.values(), case.mask, method=cuts)
+    assert np.isnan(own.centers).any(axis=1).sum() == 2
+    assert model.align(own, max_distance=9.0).k == 4
+
+
+def test_arguments_of_another_kind_are_named(model):
+    case = cohort()[0][0]
+    images = (*case.images.values(), case.mask)
+    with pytest.raises(ConfigError, match=r"HabitatModel\.load"):
+        habitat.segment(*images, model="folder")
+    with pytest.raises(ConfigError, match="must be a HabitatResult, got Case"):
+        model.align(case)
+    with pytest.raises(ConfigError, match="must be a Case, got str"):
+        model.segment("folder")
+    with pytest.raises(habitat.errors.InputError, match="is a Case, not a result"):
+        habitat.choose_k(case)
+    lost = Case("lost", {"pet": "no.nii", "ct": "no.nii"}, "no.nii")
+    with pytest.raises(habitat.errors.HabitatError, match="case lost"):
+        model.transform([lost])
 
 
 def test_options_that_a_model_would_ignore_are_refused(model):
@@ -374,7 +407,8 @@ def test_choosing_k_needs_patients():
 
 
 def test_what_was_weighed_is_kept(tmp_path):
-    model = HabitatModel("auto").fit(cohort()[0][:4])
+    with pytest.warns(habitat.errors.HabitatWarning, match="found one habitat"):
+        model = HabitatModel("auto").fit(cohort()[0][:4])
     loaded = HabitatModel.load(model.save(tmp_path / "m"))
     assert loaded.choice_ == model.choice_
     assert loaded.choice_["k"] == model.k_

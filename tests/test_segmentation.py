@@ -223,7 +223,7 @@ def test_callables_and_options_are_methods(case):
         return (X[:, 0] > np.median(X[:, 0])).astype(int)
 
     two = habitat.segment(case.pet, case.ct, case.mask, k=2, method=by_median)
-    assert two.params["arguments"]["method"].endswith("by_median")
+    assert two.params["arguments"]["method"]["function"].endswith("by_median")
     assert two.table.fraction.tolist() == pytest.approx([0.5, 0.5], abs=0.01)
     few = KMeansOptions(n_init=2, max_iter=1)
     with pytest.warns(HabitatWarning, match="did not converge"):

@@ -175,6 +175,7 @@ def kmeans(
     ([0.5, 10.5], 1.0)
     """
     rows = _rows(X)
+    _check_squares(rows)
     integer("k", k, 1, 255)
     weight = _weights(sample_weight, len(rows))
     used = _Rows(rows, weight)
@@ -228,12 +229,16 @@ def _rows(X: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if not finite.all():
         bad = int((~finite).any(axis=1).sum())
         raise InputError(f"{bad} rows are not finite", "`X`", "drop them first")
-    large = float(np.abs(rows).max())
-    limit = 1e17 if rows.dtype == np.float32 else 1e150  # squares are finite
+    return rows
+
+
+def _check_squares(rows: npt.NDArray[Any]) -> None:
+    """Refuse values whose squares are infinite, or zero though they are not."""
+    large = float(max(rows.max(), -rows.min()))
+    limit = 1e17 if rows.dtype == np.float32 else 1e150
     if large > limit or 0 < large < 1 / limit:
         what = f"has values up to {large:.3g}, beyond {1 / limit:g} to {limit:g}"
         raise InputError(what, "`X`", "change the unit")
-    return rows
 
 
 def _weights(sample_weight: npt.ArrayLike | None, n: int) -> _F64:

@@ -114,7 +114,7 @@ class OtsuOptions:
         unknown = [c for c in given if c not in names]
         if unknown:
             what = f"names {unknown}, the channels are {list(names)}"
-            raise ConfigError(what, "`thresholds`")
+            raise ConfigError(what, "`thresholds`", f"use {' or '.join(names)}")
         each = self.levels
         if isinstance(each, int):
             each = (each,) * len(names)

@@ -14,11 +14,12 @@ from habitat.plotting._layout import HabitatFigure
 
 _FONT, _COLUMNS = 8.0, 4
 _LINE, _PICK, _CHOICE = "#4a4a4a", "#d1495b", "#dfe6ee"
-_TITLES = {"elbow": "Elbow (within)", "gap": "Gap", "bic": "BIC", "aic": "AIC"}
+_TITLES = {"elbow": "Elbow (share within)", "gap": "Gap", "bic": "BIC", "aic": "AIC"}
 _TITLES |= {"icl": "ICL", "calinski_harabasz": "Calinski-Harabasz"}
 _TITLES |= {"davies_bouldin": "Davies-Bouldin", "silhouette": "Silhouette, squared"}
-_TITLES["silhouette_euclidean"] = "Silhouette, Euclid"
+_TITLES["silhouette_euclidean"] = "Silhouette, Euclidean"
 _TITLES |= {f"{n}_eff": f"{n.upper()}, n_eff" for n in ("bic", "aic", "icl")}
+_STRENGTHS = ("prediction_strength", "stability")
 
 
 def plot_choice(
@@ -26,6 +27,7 @@ def plot_choice(
     values: Mapping[str, npt.NDArray[np.float64]],
     picks: Mapping[str, int | None],
     k: int,
+    structure_p: float,
 ) -> Figure:
     """Draw criteria over k.
 
@@ -39,6 +41,8 @@ def plot_choice(
         The k that each criterion would choose: its point is filled.
     k : int
         The choice: a band behind all panels.
+    structure_p : float
+        P-value of the hypothesis of one continuous cloud.
 
     Returns
     -------
@@ -63,6 +67,11 @@ def plot_choice(
             at = list(ks).index(pick)
             axes.plot(pick, column[at], "o", color=_PICK, ms=5)
             title += f": {pick}"
+            computed = np.asarray(ks)[np.isfinite(column)]
+            if pick > 1 and pick == computed.max():
+                title += " (edge)"  # it might go on
+        if name in _STRENGTHS:
+            axes.axhline(0.8, color=_LINE, lw=0.5, ls=":")
         axes.set_title(title, size=_FONT, loc="left")
         axes.set_xlim(min(ks) - 0.5, max(ks) + 0.5)
         axes.set_xticks([t for t in ks if len(ks) < 12 or t % 2 == 0])
@@ -74,7 +83,8 @@ def plot_choice(
             axes.text(0.5, 0.5, "no value", ha="center", size=_FONT, color=_LINE,
                       transform=axes.transAxes)  # fmt: skip
     figure.suptitle(
-        f"Number of clusters; red: what each criterion picks, band: the choice, k={k}",
+        f"Number of clusters: {k} (band); red: what each criterion picks; "
+        f"structure p = {structure_p:.2g}; prediction strength must reach 0.8",
         size=_FONT, x=0.01, ha="left",
     )  # fmt: skip
     return figure

@@ -54,6 +54,10 @@ def plot_stability(table: pd.DataFrame, icc: pd.DataFrame) -> Figure:
     for one in axes:
         one.tick_params(labelsize=_FONT - 1, length=2)
         one.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(
+        "Dot: one draw of one case; bar: median",
+        size=_FONT, x=0.01, ha="left",
+    )  # fmt: skip
     handles = [
         Line2D([], [], marker="o", ls="", color=c, mec="black", mew=0.4, label=f"H{h}")
         for h, c in enumerate(colors, start=1)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from habitat._check import warn
 from habitat.case import Case
-from habitat.choice import KChoice, choose_rows
+from habitat.choice import CASE_ROWS, KChoice, choose_rows
 from habitat.clustering import (
     Clustering,
     GMMOptions,
@@ -48,7 +48,7 @@ from habitat.geometry import Floats
 from habitat.tumor import open_case, prepare
 from habitat.voxels import Transform
 
-SAMPLE = 2000  # voxels of a case in the sample that scales and starts the fit
+SAMPLE = CASE_ROWS  # voxels of a case in the sample that scales and starts the fit
 _PATIENTS = 4  # at least, to choose k
 _TOL = 1e-8  # of K-means centers, in scaled units
 
@@ -206,7 +206,10 @@ def _choose(
         raise ConfigError(what, "`k`", "give a number")
     n_eff = math.fsum(s.n_eff for s in stored)
     seed = settings.random_state
-    return choose_rows(rows, groups=groups, n_eff=n_eff, random_state=seed)
+    choice = choose_rows(rows, groups=groups, n_eff=n_eff, random_state=seed)
+    if choice.k == 1:
+        warn(f"k='auto' found one habitat: {choice.notes[0]}")
+    return choice
 
 
 def _pooled(stored: list[Stored]) -> tuple[Floats, npt.NDArray[np.intp]]:
@@ -313,13 +316,17 @@ def _exact_mean(parts: list[Floats]) -> Floats:
 
 
 def _terms(centers: Floats, medians: Floats, display: list[str]) -> tuple[str, ...]:
-    """PETlow-CThigh and so on: each center against the median of the cohort."""
-    return tuple(
-        "none in the fit"
-        if np.isnan(center).any()
-        else "-".join(
+    """PETlow-CThigh and so on, against the cohort's medians; nothing if not unique."""
+    words = [
+        "-".join(
             f"{name}{'high' if value > median else 'low'}"
             for name, value, median in zip(display, center, medians, strict=True)
         )
         for center in centers
+    ]
+    used = Counter(
+        word
+        for word, center in zip(words, centers, strict=True)
+        if not np.isnan(center).any()
     )
+    return tuple(word if used[word] == 1 else "" for word in words)

@@ -16,8 +16,12 @@ from habitat.result import HabitatResult
 def matched(own: Floats, goal: Floats, max_distance: float) -> npt.NDArray[np.intp]:
     """Number 0..k-1 in the model of each habitat, -1 if unmatched."""
     distance = np.sqrt(((own[:, None] - goal) ** 2).sum(axis=-1))
-    distance = np.nan_to_num(distance, nan=1e300)  # an empty habitat matches nothing
-    row, column = linear_sum_assignment(np.minimum(distance, 1e150) ** 2)
+    far = np.where(np.isfinite(distance), distance, 0.0).max() + 1.0
+    cost = np.nan_to_num(distance, nan=far)  # an empty habitat matches nothing
+    cost = np.minimum(
+        cost, max_distance + 1e-9 * far
+    )  # all that is too far costs alike
+    row, column = linear_sum_assignment(cost**2)
     close = distance[row, column] <= max_distance
     match = np.full(len(own), -1)
     match[row[close]] = column[close]
@@ -32,16 +36,17 @@ def renumbered(
 ) -> HabitatResult:
     """The map with the numbers of the model; unmatched habitats come after them."""
     k = len(terms)
-    lost = np.flatnonzero(match < 0)
+    empty = np.isnan(result.centers).any(axis=1)
+    lost = np.flatnonzero((match < 0) & ~empty)
     number = match.copy()
     number[lost] = k + np.arange(len(lost))
     centers = np.full((k + len(lost), result.centers.shape[1]), np.nan)
-    centers[number] = result.centers
+    centers[number[~empty]] = result.centers[~empty]
     labels = np.append(0, number + 1).astype(np.uint8)[result.labels]
     posterior = None
     if result.posterior is not None:
         posterior = np.zeros((len(centers), *result.posterior.shape[1:]), np.float32)
-        posterior[number] = result.posterior
+        posterior[number[~empty]] = result.posterior[~empty]
     notes = [
         f"habitat {h + 1} of the map is habitat {m + 1} of the model"
         for h, m in enumerate(match)

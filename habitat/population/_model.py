@@ -14,15 +14,16 @@ from scipy.spatial.distance import pdist
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from habitat._check import at_least
+from habitat._check import at_least, instance
 from habitat.case import Case
 from habitat.clustering import Method, Potts, Thresholds
-from habitat.errors import CohortError, ModelError
+from habitat.errors import CohortError, HabitatError, ModelError
 from habitat.fitting import (
     Fit,
     Settings,
     assign,
     check_settings,
+    comparable,
     means,
     rows_of,
     separation,
@@ -183,6 +184,7 @@ class HabitatModel(TransformerMixin, BaseEstimator):
             If the channels or their units are not those of the model.
         """
         check_is_fitted(self)
+        instance("case", case, Case, "wrap its images: habitat.Case(id, images, mask)")
         settings = self._settings(list(case.images))
         inputs, names = open_case(case.images, case.mask, case.label)
         problem = _foreign(self, names, [inputs.images[c].unit for c in names])
@@ -192,21 +194,29 @@ class HabitatModel(TransformerMixin, BaseEstimator):
         tumor = prepare(inputs, names, settings.grid, rim, 0)
         rows, parts = rows_of(tumor, self.definition_.scaling, settings)
         labels, posterior, notes = assign(tumor, self.definition_, rows, parts)
-        shown = labels if parts is None else self.definition_.rule.labels(rows)
+        units = [image.unit for image in tumor.on.images.values()]
+        notes += self.choice_["notes"] if self.choice_ else []
         found = Fit(
             self.definition_,
             labels,
             posterior,
             means(tumor.X, labels, self.k_),
-            separation(rows, shown),
+            separation(comparable(tumor.X, self.definition_, units), labels),
             notes,
         )
         used = replace(settings, k=self.k_, label=case.label)
         return assemble(tumor, found, used, model=self.sha256)
 
     def transform(self, cases: Sequence[Case]) -> list[HabitatResult]:
-        """Segment each case; see `segment`."""
-        return [self.segment(case) for case in _check_cases(cases)]
+        """Segment each case; see `segment`. An error names the case."""
+        return [self._named(case) for case in _check_cases(cases)]
+
+    def _named(self, case: Case) -> HabitatResult:
+        try:
+            return self.segment(case)
+        except HabitatError as error:
+            where = f"case {case.case_id}, {error.where}".removesuffix(", ")
+            raise type(error)(error.what, where, error.fix) from error
 
     def align(
         self, result: HabitatResult, *, max_distance: float | None = None
@@ -235,9 +245,11 @@ class HabitatModel(TransformerMixin, BaseEstimator):
         Notes
         -----
         The matching has the least sum of squared distances between the centers, scaled
-        by the model's scaling (Hungarian method).
+        by the model's scaling (Hungarian method). A distance beyond `max_distance`
+        counts as just that, so that a foreign habitat cannot push the others away.
         """
         check_is_fitted(self)
+        instance("result", result, HabitatResult, "segment the case first")
         units = [image.unit for image in result.images.values()]
         problem = _foreign(self, {c: c for c in result.images}, units)
         if problem:
@@ -299,7 +311,10 @@ class HabitatModel(TransformerMixin, BaseEstimator):
 def _check_cases(cases: Any) -> list[Case]:
     given = list(cases) if np.iterable(cases) else [cases]
     if not given or not all(isinstance(case, Case) for case in given):
-        raise CohortError("must be a list of habitat.Case", "`cases`")
+        found = next(
+            (type(c).__name__ for c in given if not isinstance(c, Case)), "none"
+        )
+        raise CohortError(f"must be a list of habitat.Case, got {found}", "`cases`")
     return given
 
 

@@ -169,9 +169,14 @@ def stability(
     >>> bool(found.summary["median_dice"].min() > 0.7)
     True
     """
+    if isinstance(perturbations, str) or not isinstance(perturbations, Sequence):
+        raise ConfigError("must be a list of names", "`perturbations`")
     names = [one_of("perturbations", p, PERTURBATIONS) for p in perturbations]
-    if isinstance(perturbations, str) or not names:
+    if not names:
         raise ConfigError("must be a list of one name or more", "`perturbations`")
+    if model is not None and not hasattr(model, "segment"):
+        what = f"must be a HabitatModel, got {model!r:.60}"
+        raise ConfigError(what, "`model`", "read it: habitat.HabitatModel.load(path)")
     repeats = integer("repeats", repeats, 1, 100)
     seed = integer("random_state", random_state, 0, 2**32 - 1)
     rows: list[Row] = []

@@ -236,7 +236,9 @@ def fit(tumor: Tumor, settings: Settings) -> Fit:
     scaling = settings_scaling(settings, raw, tumor.units)
     rows, parts = rows_of(tumor, scaling, settings)
     fitted = rows[own] if parts is None else rows
-    choice = choose(tumor, own, fitted, settings) if settings.k == "auto" else None
+    choice = None
+    if settings.k == "auto":
+        choice = choose(fitted, None if parts is not None else own, tumor, settings)
     k = int(settings.k) if choice is None else choice.k
     found = cluster(fitted, k, settings, list(tumor.names))
     labels = found.labels if parts is None else found.labels[parts[own]]
@@ -280,27 +282,31 @@ def fit(tumor: Tumor, settings: Settings) -> Fit:
 
 
 def choose(
-    tumor: Tumor, own: npt.NDArray[np.intp], rows: Floats, settings: Settings
+    rows: Floats,
+    voxels: npt.NDArray[np.intp] | None,
+    tumor: Tumor,
+    settings: Settings,
 ) -> KChoice:
-    """Choose k for one tumor; supervoxels have no position of their own."""
-    most = min(10, len(rows) // 10)
-    positions, n_eff = None, None
-    if len(rows) == len(own):
-        positions = tumor.index[own] * np.array(tumor.spacing)
-        volume = len(own) * math.prod(tumor.spacing)
-        n_eff = independent_rows(len(own), volume, FWHM_MM)
+    """Choose k for rows that are voxels of one tumor, or its supervoxels (None)."""
+    ks, seed = range(1, min(10, len(rows) // 10) + 1), settings.random_state
+    if voxels is None:
+        return choose_rows(rows, ks, random_state=seed)
     return choose_rows(
         rows,
-        range(1, most + 1),
-        positions=positions,
-        n_eff=n_eff,
-        random_state=settings.random_state,
+        ks,
+        positions=tumor.index[voxels] * np.array(tumor.spacing),
+        n_eff=_independent(len(rows), tumor),
+        random_state=seed,
     )
+
+
+def _independent(voxels: int, tumor: Tumor) -> float:
+    return independent_rows(voxels, voxels * math.prod(tumor.spacing), FWHM_MM)
 
 
 def _structure(rows: Floats, k: int, tumor: Tumor, settings: Settings) -> float:
     """Quick form of the test that `choose_k` makes: fewer rows, fewer draws."""
-    n_eff = independent_rows(len(rows), len(rows) * math.prod(tumor.spacing), FWHM_MM)
+    n_eff = _independent(len(rows), tumor)
     few = rows[evenly(len(rows), min(len(rows), 500))]
     seed = settings.random_state
     return structure_p(few, range(2, k + 2), draws=39, n_eff=n_eff, random_state=seed)

@@ -117,16 +117,19 @@ def segment(
     >>> result.names[0].split()[0]
     'H1'
     """
-    channels = {"pet": pet, "ct": ct}
-    options: dict[str, Any] = {
-        "k": k,
-        "method": method,
-        "scaling": scaling,
-        "grid": grid,
-    }
-    options |= {"smoothness": smoothness, "rim_mm": rim_mm}
-    options |= {"random_state": random_state}
-    return _segment(channels, mask, label, model, options)
+    return segment_channels(
+        {"pet": pet, "ct": ct},
+        mask,
+        k,
+        method=method,
+        scaling=scaling,
+        grid=grid,
+        label=label,
+        model=model,
+        smoothness=smoothness,
+        rim_mm=rim_mm,
+        random_state=random_state,
+    )
 
 
 def segment_channels(
@@ -149,7 +152,8 @@ def segment_channels(
     ----------
     channels : mapping of str to image-like
         Channel name to path, SimpleITK.Image, Image or array. A channel named "SUVbw",
-        "SUVlbm", "SUVbsa" or "HU" has that unit unless its Image says otherwise.
+        "SUVlbm", "SUVbsa" or "HU" has that unit unless its Image says otherwise; "pet"
+        and "ct" are those of `segment`.
         Habitats are ordered by the first channel, then the second.
     mask : mask-like
         The tumor.
@@ -181,9 +185,10 @@ def segment_channels(
         "method": method,
         "scaling": scaling,
         "grid": grid,
+        "smoothness": smoothness,
+        "rim_mm": rim_mm,
+        "random_state": random_state,
     }
-    options |= {"smoothness": smoothness, "rim_mm": rim_mm}
-    options |= {"random_state": random_state}
     return _segment(channels, mask, label, model, options)
 
 

@@ -314,6 +314,18 @@ def test_a_method_without_a_rule_cannot_define_a_cohort():
         HabitatModel(2, method=halves).fit(cohort()[0][:2])
 
 
+def test_a_tiny_case_is_said_to_weigh_as_much_as_the_others():
+    case = cohort()[0][0]
+    mask = habitat.read_mask(case.mask)
+    z, y, x = np.argwhere(mask.array).mean(axis=0).astype(int)
+    few = np.zeros(mask.array.shape, bool)
+    few[z - 1 : z + 2, y - 5 : y + 6, x - 5 : x + 6] = True
+    tiny = Case("tiny", case.images, mask.replace(few))
+    with pytest.warns(habitat.errors.HabitatWarning) as seen:
+        HabitatModel(2).fit([*cohort()[0][:2], tiny])
+    assert any("case tiny has" in str(w.message) for w in seen)
+
+
 def test_code_of_ones_own_is_not_saved(tmp_path):
     def own(X, k, rng):
         return KMeansOptions()(X, k, rng)

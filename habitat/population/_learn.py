@@ -45,7 +45,7 @@ from habitat.fitting import (
     settings_scaling,
 )
 from habitat.geometry import Floats
-from habitat.tumor import open_case, prepare
+from habitat.tumor import MIN_VOXELS, open_case, prepare
 from habitat.voxels import Transform
 
 SAMPLE = CASE_ROWS  # voxels of a case in the sample that scales and starts the fit
@@ -125,6 +125,10 @@ def _store(case: Case, settings: Settings, path: Path) -> Stored:
     own = np.flatnonzero(tumor.fitted)
     own = own[canonical_order(tumor.X[own])]
     X, spacing = tumor.X[own], np.array(tumor.spacing)
+    if len(X) < MIN_VOXELS:
+        warn(
+            f"case {case.case_id} has {len(X)} voxels and weighs as much as the others"
+        )
     np.savez(path, X=X, index=tumor.index[own], spacing=spacing)
     return Stored(
         path,

@@ -67,7 +67,8 @@ class HabitatResult:
         "calinski_harabasz", "davies_bouldin", "silhouette" (of squared Euclidean
         distances) and "explained_variance" of the scaled voxels of the fit; of a fit
         also "objective" (sum of squared distances, of "gmm" the log-likelihood),
-        "n_iter", "converged" and, for k="auto", "choice" with all criteria.
+        "n_iter", "converged", "structure_p" (of one continuous cloud, see
+        `habitat.clustering.structure_p`) and, for k="auto", "choice" with all criteria.
     params : dict
         Every argument with its value, what was resampled and how, versions.
     notes : tuple of str

@@ -114,6 +114,17 @@ def test_result_is_a_fixed_point(seed, d, k):
     assert found.objective == pytest.approx(apart, rel=1e-9)
 
 
+@settings(deadline=None, max_examples=15)
+@given(SEEDS, st.integers(1, 3), st.integers(1, 8))
+def test_inertia_never_rises(seed, d, k):
+    X = cloud(seed, 300, d)
+    losses = [
+        kmeans(X, k, init=X[:k], options=KMeansOptions(max_iter=m)).objective
+        for m in range(1, 12)
+    ]
+    assert (np.diff(losses) <= 1e-9 * losses[0]).all()
+
+
 def test_objective_never_rises():
     X, init = tumor(3000), tumor(5, seed=1)
     runs = [

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
@@ -24,6 +26,10 @@ from habitat.clustering import (
     Potts,
     SupervoxelOptions,
     best_shift,
+    better_rule,
+    shifted,
+    step_of,
+    sums_of,
 )
 from habitat.errors import CohortError, ConfigError, ModelError
 from habitat.population._match import matched
@@ -68,13 +74,13 @@ def pooled_ari(results, truths):
 
 
 @pytest.fixture(scope="module")
-def shifted():
+def shifted_model():
     return HabitatModel(4, scaling="log", patient_shift=True).fit(cohort()[0])
 
 
-def test_numbers_mean_the_same_planted_tissue_in_every_patient(shifted, model):
+def test_numbers_mean_the_same_planted_tissue_in_every_patient(shifted_model, model):
     cases, truth = cohort()
-    found = pooled_ari(shifted.transform(cases), truth)
+    found = pooled_ari(shifted_model.transform(cases), truth)
     absolute = pooled_ari(model.transform(cases), truth)
     print(f"pooled ARI: shifted {found:.3f}, absolute values {absolute:.3f}")
     assert found >= 0.7  # each patient's oracle alone has 0.76 in the mean
@@ -190,13 +196,46 @@ def test_a_shift_is_found_and_taken_out():
     np.testing.assert_allclose(found, [0.7, -0.5], atol=0.05)
 
 
-def test_a_shift_makes_a_model_blind_to_the_scanner(shifted):
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 1000), st.booleans())
+def test_each_iteration_over_cases_is_a_better_fit(seed, mixture):
+    """Shifts included: K-means by its loss, mixtures by their likelihood (reg=0)."""
+    rng = np.random.default_rng(seed)
+    means = 3 * rng.standard_normal((3, 2))
+    cases = [
+        means[rng.integers(0, 3, n)] + rng.standard_normal((n, 2)) + rng.normal(size=2)
+        for n in (150, 60, 240)
+    ]
+    pooled = np.concatenate(cases)
+    options = GMMOptions(reg=0.0) if mixture else KMeansOptions()
+    rule = options(pooled, 3, rng).rule
+    shifts, fits = np.zeros((3, 2)), []
+    for _ in range(12):
+        parts = [sums_of(X - b, rule) for X, b in zip(cases, shifts, strict=True)]
+        fits.append(sum(part.log_likelihood for part in parts))
+        steps = [step_of(part, rule) for part in parts]
+        shifts = shifts + steps
+        moved = [shifted(p, b) for p, b in zip(parts, steps, strict=True)]
+        rule = better_rule(rule, moved[0] + moved[1] + moved[2], options)
+    assert (np.diff(fits) >= -1e-9 * np.abs(fits[0])).all()
+
+
+def test_moments_of_shifted_rows_are_those_of_the_shifted_rows():
+    rng = np.random.default_rng(1)
+    X, step = rng.normal(size=(200, 2)), np.array([0.3, -0.2])
+    rule = GMMOptions()(X, 1, rng).rule  # one component: responsibilities stay
+    one, two = shifted(sums_of(X, rule), step), sums_of(X - step, rule)
+    np.testing.assert_allclose(one.shift, two.shift, atol=1e-12)
+    np.testing.assert_allclose(one.square, two.square, atol=1e-12)
+
+
+def test_a_shift_makes_a_model_blind_to_the_scanner(shifted_model):
     case = cohort()[0][0]
     pet = habitat.read(case.images["pet"], unit="SUVbw")
     louder = pet.replace((1 + pet.array) * np.float32(1.2) - 1)  # log(1 + SUV) + .18
     images = {"pet": louder, "ct": case.images["ct"]}
-    one = shifted.segment(case)
-    two = shifted.segment(Case("b", images, case.mask))
+    one = shifted_model.segment(case)
+    two = shifted_model.segment(Case("b", images, case.mask))
     same = (one.labels == two.labels)[one.labels > 0].mean()
     assert same > 0.99
 

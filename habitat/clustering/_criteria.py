@@ -58,22 +58,13 @@ Function: TypeAlias = Callable[
 Criterion: TypeAlias = tuple[Function, str]
 
 
-def _calinski_harabasz(
-    X: npt.NDArray[Any], labels: npt.NDArray[Any], _: npt.NDArray[Any]
-) -> float:
-    return scores(X, labels)["calinski_harabasz"]
+def _score(name: str) -> Function:
+    def value(
+        X: npt.NDArray[Any], labels: npt.NDArray[Any], _: npt.NDArray[Any]
+    ) -> float:
+        return scores(X, labels)[name]
 
-
-def _davies_bouldin(
-    X: npt.NDArray[Any], labels: npt.NDArray[Any], _: npt.NDArray[Any]
-) -> float:
-    return scores(X, labels)["davies_bouldin"]
-
-
-def _silhouette(
-    X: npt.NDArray[Any], labels: npt.NDArray[Any], _: npt.NDArray[Any]
-) -> float:
-    return scores(X, labels)["silhouette"]
+    return value
 
 
 def _silhouette_euclidean(
@@ -83,9 +74,9 @@ def _silhouette_euclidean(
 
 
 CRITERIA: dict[str, Criterion] = {
-    "calinski_harabasz": (_calinski_harabasz, "max"),
-    "davies_bouldin": (_davies_bouldin, "min"),
-    "silhouette": (_silhouette, "max"),
+    "calinski_harabasz": (_score("calinski_harabasz"), "max"),
+    "davies_bouldin": (_score("davies_bouldin"), "min"),
+    "silhouette": (_score("silhouette"), "max"),
     "silhouette_simplified": (simplified_silhouette, "max"),
     "silhouette_euclidean": (_silhouette_euclidean, "max"),
 }
@@ -94,9 +85,8 @@ separate the rows of X (n, d), and which values are good. A pair like this may b
 in place of a name."""
 
 _TOGETHER = {  # three numbers of one call
-    _calinski_harabasz: "calinski_harabasz",
-    _davies_bouldin: "davies_bouldin",
-    _silhouette: "silhouette",
+    CRITERIA[name][0]: name
+    for name in ("calinski_harabasz", "davies_bouldin", "silhouette")
 }
 
 

@@ -179,7 +179,7 @@ def _same_image(images: Mapping[str, Image]) -> list[HabitatError]:
 
 
 def _unit_notes(name: str, image: Image) -> list[str]:
-    if image.unit is not None:
+    if image.unit is not None or image.is_map:
         return []
     text = f"channel {name!r} has no unit: linear interpolation, no check of its values"
     if name.casefold() not in ("pet", "ct", "suv", "hu", "suvbw"):
@@ -368,6 +368,8 @@ def modality_notes(
     """What a reader must know of the values, although they can be used."""
     notes = []
     for name, image in images.items():
+        if image.is_map:
+            continue
         if image.unit in SUV_UNITS:
             low, top = _lowest(image), float(inside[name].max())
             if low < -0.5:

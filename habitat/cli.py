@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from habitat.errors import ConfigError, HabitatError, HabitatWarning
 
 if TYPE_CHECKING:
+    from habitat.image import Image
     from habitat.result import HabitatResult
 
 app = typer.Typer(
@@ -22,9 +23,12 @@ app = typer.Typer(
 )
 _USAGE, _FAILED = 2, 3
 
-ImageFile = Annotated[str, typer.Argument(help="NIfTI, NRRD, MHA or DICOM folder")]
-MaskFile = Annotated[
-    str, typer.Argument(help="the same, or RTSTRUCT / SEG / .seg.nrrd")
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[PET CT] MASK",
+        help="NIfTI, NRRD, MHA or DICOM folder; the mask also RTSTRUCT, SEG, .seg.nrrd",
+    ),
 ]
 Count = Annotated[int, typer.Option("-k", help="number of habitats, 2 to 20")]
 Number = Annotated[str, typer.Option("-k", help="2 to 20, or auto")]
@@ -46,10 +50,21 @@ def demo(out: Out = Path("habitat_demo"), k: Count = 4) -> None:
 
 @app.command()
 def segment(
-    pet: ImageFile,
-    ct: ImageFile,
-    mask: MaskFile,
+    images: Inputs,
     out: Out,
+    phase: Annotated[
+        list[str] | None,
+        typer.Option(help="CT in place of PET CT, as arterial=FILE; several"),
+    ] = None,
+    register: Annotated[
+        str | None, typer.Option(help="of phases: rigid, affine, bspline, none")
+    ] = None,
+    texture: Annotated[
+        bool, typer.Option("--texture", help="add texture maps of the CT")
+    ] = False,
+    prune: Annotated[
+        float | None, typer.Option(help="drop maps of |Spearman| from here, as 0.7")
+    ] = None,
     k: Number = "4",
     method: Annotated[str, typer.Option(help="kmeans, gmm, otsu, supervoxel")] = (
         "kmeans"
@@ -70,19 +85,20 @@ def segment(
     rim_mm: Annotated[float, typer.Option(help="shell left out of the fit, mm")] = 0.0,
     seed: Annotated[int, typer.Option(help="random_state")] = 0,
 ) -> None:
-    """Split one tumor into habitats by PET and CT."""
+    """Split one tumor into habitats by PET and CT, or by maps of contrast phases."""
     import habitat
     from habitat.result import PICTURE
 
-    result = habitat.segment(
-        pet,
-        ct,
+    structure = int(label) if label and label.isdecimal() else label
+    channels, mask = _channels(images, phase or [], register, texture, prune, structure)
+    result = habitat.segment_channels(
+        channels,
         mask,
         int(k) if k.isdecimal() else k,
         method=method,
         scaling=scaling,
         grid=float(grid) if _is_number(grid) else grid,
-        label=int(label) if label and label.isdecimal() else label,
+        label=structure,
         model=None if model is None else habitat.HabitatModel.load(model),
         smoothness=smoothness,
         rim_mm=rim_mm,
@@ -112,6 +128,57 @@ def main() -> None:
         raise SystemExit(
             _USAGE if isinstance(error, ConfigError) else _FAILED
         ) from None
+
+
+def _channels(
+    images: list[str],
+    phases: list[str],
+    register: str | None,
+    texture: bool,
+    prune: float | None,
+    label: int | str | None,
+) -> tuple[dict[str, Any], str]:
+    """What to cluster, and the mask: PET and CT, or maps of phases; and of texture."""
+    import habitat
+
+    if len(images) != (1 if phases else 3):
+        wanted = "MASK alone with --phase" if phases else "PET CT MASK"
+        raise ConfigError(f"must be {wanted}, got {len(images)} files", "arguments")
+    if register and not phases:
+        raise ConfigError("is of phases", "--register", "give --phase NAME=FILE")
+    if prune is not None and not (texture or phases):
+        raise ConfigError("is of maps", "--prune", "give --texture or --phase")
+    *pair, mask = images
+    if not (texture or phases):
+        return dict(zip(("pet", "ct"), pair, strict=True)), mask
+    maps: dict[str, Any] = {}
+    if phases:
+        scans = {n: habitat.read(p, unit="HU") for n, p in _named(phases).items()}
+        how = register or "rigid"
+        maps = habitat.enhancement_maps(scans, mask, register=how, label=label)
+    if texture:
+        ct = scans[_reference(maps)] if phases else habitat.read(pair[1], unit="HU")
+        maps |= habitat.texture_maps(ct, mask, label=label)
+    if prune is not None:
+        from habitat.maps import prune_maps
+
+        maps = prune_maps(maps, mask, threshold=prune, label=label)
+    return dict(zip(("SUVbw", "HU"), pair, strict=False)) | maps, mask
+
+
+def _named(phases: list[str]) -> dict[str, str]:
+    """Phase to file."""
+    pairs = [text.partition("=") for text in phases]
+    named = {name: path for name, _, path in pairs if name and path}
+    if len(named) < len(phases):
+        what = f"must be NAME=FILE, each name once, got {', '.join(phases)}"
+        raise ConfigError(what, "--phase")
+    return named
+
+
+def _reference(maps: dict[str, Image]) -> str:
+    """Phase that all others were registered to."""
+    return str(next(iter(maps.values())).meta["map"]["reference"])
 
 
 def _show(result: HabitatResult, folder: Path) -> None:

@@ -233,7 +233,7 @@ def fit(tumor: Tumor, settings: Settings) -> Fit:
     own = np.flatnonzero(tumor.fitted)
     own = own[canonical_order(tumor.X[own])]
     raw = tumor.X[own]
-    scaling = settings_scaling(settings, raw, tumor.units)
+    scaling = settings_scaling(settings, raw, tumor.modalities)
     rows, parts = rows_of(tumor, scaling, settings)
     fitted = rows[own] if parts is None else rows
     choice = None
@@ -430,7 +430,7 @@ def terms_of(rule: Rule, tumor: Tumor) -> tuple[str, ...]:
 
 def display_names(tumor: Tumor) -> list[str]:
     """PET, CT, or the channel's own name."""
-    pairs = zip(tumor.names.values(), tumor.units, strict=True)
+    pairs = zip(tumor.names.values(), tumor.modalities, strict=True)
     return [_DISPLAY.get(unit or "", name) for name, unit in pairs]
 
 

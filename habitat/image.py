@@ -105,6 +105,11 @@ class Image:
         head = f"Image {shape} voxels of {spacing} mm (z, y, x)"
         return f"{head}, {unit}, {self.array.dtype}"
 
+    @property
+    def is_map(self) -> bool:
+        """Whether it was computed (`habitat.maps`): NaN is "no value", not damage."""
+        return "map" in self.meta
+
     def crop(self, box: Box) -> Image:
         """Return the part inside a box of slices, without copying voxels.
 

@@ -127,7 +127,8 @@ class HabitatResult:
     def names(self) -> tuple[str, ...]:
         """Names such as "H3 SUV 6.1 HU 42": number and centers in natural units.
 
-        Thresholds and a `HabitatModel` add words: "H3 PEThigh-CTlow SUV 6.1 HU 42".
+        Thresholds and a `HabitatModel` add words: "H3 PEThigh-CTlow SUV 6.1 HU 42". Of
+        more than 4 channels the first 3 are named.
         """
         terms = self.params.get("terms") or [""] * self.k
         return tuple(
@@ -141,7 +142,10 @@ class HabitatResult:
     def depth_mm(self) -> Floats:
         """Distance of each voxel of `box` to the tumor surface, mm; 0 outside."""
         mask = self.labels[self.box] > 0
-        lost = np.any([np.isnan(i.array) for i in self.images.values()], axis=0)
+        lost = np.zeros_like(mask)
+        for image in self.images.values():
+            if not image.is_map:
+                lost |= np.isnan(image.array)
         if lost.any():  # voxels without a value are holes in the map, not in the tumor
             mask |= binary_fill_holes(mask) & lost
         return depth(mask, self.geometry)
@@ -150,8 +154,9 @@ class HabitatResult:
     def table(self) -> pd.DataFrame:
         """One row per habitat.
 
-        Columns: habitat, name, voxels, volume_ml, fraction; for each channel mean, sd,
-        min, p10, p50, p90 and max as ``mean_<channel>`` ... in natural units;
+        Columns: habitat, name, voxels, volume_ml, fraction, incomplete (voxels without
+        a value in some map; no number of that map counts them); for each channel mean,
+        sd, min, p10, p50, p90 and max as ``mean_<channel>`` ... in natural units;
         rim_fraction (share of voxels within 3 mm of the tumor surface) and
         mean_depth_mm; mean_uncertainty, where there is one. An empty habitat has volume
         0 and NaN elsewhere.
@@ -168,12 +173,14 @@ class HabitatResult:
 
         labels, deep = self.labels[self.box], self.depth_mm
         total = np.count_nonzero(labels)
+        lost = np.any([np.isnan(i.array) for i in self.images.values()], axis=0)
         rows = []
         for h, name in enumerate(self.names, start=1):
             own = labels == h
             n = int(np.count_nonzero(own))
             row = {"habitat": h, "name": name, "voxels": n}
             row |= {"volume_ml": n * self.geometry.voxel_ml, "fraction": n / total}
+            row["incomplete"] = int(np.count_nonzero(own & lost))
             for channel, image in self.images.items():
                 row |= _statistics(image.array[own], channel)
             row["rim_fraction"] = float((deep[own] <= RIM_MM).mean()) if n else np.nan
@@ -348,7 +355,10 @@ class HabitatResult:
             "format": FORMAT,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "names": self.names,
-            "channels": [{"name": c, "unit": i.unit} for c, i in self.images.items()],
+            "channels": [
+                {"name": c, "unit": i.unit, "map": i.meta.get("map")}
+                for c, i in self.images.items()
+            ],
             "centers": [[_finite(v) for v in c] for c in self.centers.tolist()],
             "geometry": _geometry_json(self.geometry),
             "mask_geometry": _geometry_json(self.mask_geometry),
@@ -363,22 +373,25 @@ class HabitatResult:
 def _values(images: Mapping[str, Image], center: Floats) -> list[str]:
     if np.isnan(center).any():
         return ["(empty)"]
-    return list(map(_center_text, images.items(), center))
+    texts = list(map(_center_text, images.items(), center))
+    return texts if len(texts) <= 4 else [*texts[:3], "..."]
 
 
 def _center_text(item: tuple[str, Image], value: float) -> str:
     channel, image = item
-    if image.unit == "HU":
+    if image.unit == "HU" and not image.is_map:
         return f"{channel} {value:.0f}".replace(" -0", " 0")
     short = "SUV" if channel.startswith("SUV") else channel
-    return f"{short} {value:.1f}" if abs(value) < 1000 else f"{short} {value:.4g}"
+    tiny = image.is_map and 0 < abs(value) < 0.1
+    fixed = abs(value) < 1000 and not tiny
+    return f"{short} {value:.1f}" if fixed else f"{short} {value:.4g}"
 
 
 def _statistics(values: npt.NDArray[Any], channel: str) -> dict[str, float]:
     names = ("mean", "sd", "min", "p10", "p50", "p90", "max")
-    if values.size == 0:
+    x = values[np.isfinite(values)].astype(np.float64)
+    if x.size == 0:
         return {f"{name}_{channel}": float("nan") for name in names}
-    x = values.astype(np.float64)
     quantiles = np.percentile(x, (0, 10, 50, 90, 100))
     numbers = (x.mean(), x.std(), *quantiles)
     return {f"{n}_{channel}": float(v) for n, v in zip(names, numbers, strict=True)}
@@ -395,6 +408,11 @@ def _geometry_json(geometry: Geometry) -> dict[str, Any]:
 
 def _geometry_from(data: Mapping[str, Any]) -> Geometry:
     return Geometry(tuple(data["shape"]), np.array(data["affine_zyx_to_lps"]))
+
+
+def _channel(array: npt.NDArray[Any], crop: Geometry, data: Any) -> Image:
+    made = {"map": data["map"]} if data.get("map") is not None else {}
+    return Image(array, crop, unit=data["unit"], meta=made)
 
 
 def _load(cls: type[HabitatResult], folder: Path) -> HabitatResult:
@@ -415,7 +433,7 @@ def _from_json(
     crop = geometry.crop((z, y, x))
     with np.load(folder / _FILES[1], allow_pickle=False) as arrays:
         images = {
-            c["name"]: Image(arrays[f"channel_{i}"], crop, unit=c["unit"])
+            c["name"]: _channel(arrays[f"channel_{i}"], crop, c)
             for i, c in enumerate(data["channels"])
         }
         maps = {m: arrays.get(m) for m in ("posterior", "uncertainty")}

@@ -26,6 +26,7 @@ from habitat.fitting import (
     plain,
 )
 from habitat.geometry import Floats
+from habitat.incomplete import complete
 from habitat.result import RIM_MM, HabitatResult
 from habitat.tumor import Tumor, open_case, prepare, sources
 from habitat.voxels import Fit as Scaling
@@ -242,24 +243,26 @@ def assemble(
     on, k = tumor.on, len(found.centers)
     labels = np.zeros(tumor.keep.shape, dtype=np.uint8)
     labels[tumor.keep] = found.labels + 1
+    others, other_posterior, other_notes = complete(tumor, found)
+    labels[tumor.partial] = others + 1
     full = np.zeros(on.geometry.shape, dtype=np.uint8)
     full[on.box] = labels
-    posterior, uncertainty = _maps(tumor.keep, found.posterior)
+    posterior = _posterior(tumor, found, other_posterior)
     result = HabitatResult(
         labels=full,
         geometry=on.geometry,
         box=on.box,
         images={tumor.names[c]: image for c, image in on.images.items()},
         centers=found.centers,
-        posterior=posterior,
-        uncertainty=uncertainty,
+        posterior=None if posterior is None else posterior.astype(np.float32),
+        uncertainty=_uncertainty(posterior),
         quality=found.quality,
         params=_params(tumor, found, settings, model),
         notes=(),
         sources=sources(tumor),
         mask_geometry=tumor.inputs.mask_geometry,
     )
-    notes = [*tumor.notes, *found.notes]
+    notes = [*tumor.notes, *found.notes, *other_notes]
     notes += [
         f"habitat {h} is empty" for h in range(1, k + 1) if not (labels == h).any()
     ]
@@ -267,19 +270,25 @@ def assemble(
     return replace(result, notes=tuple(dict.fromkeys(notes)))
 
 
-def _maps(
-    keep: npt.NDArray[np.bool_], posterior: Floats | None
-) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]:
-    """Posterior (k, *box) and its entropy divided by ln k; 0 outside the tumor."""
-    if posterior is None:
-        return None, None
-    k = posterior.shape[1]
-    share = np.zeros((k, *keep.shape), dtype=np.float32)
-    share[:, keep] = posterior.T
-    entropy = np.zeros(keep.shape, dtype=np.float32)
-    if k > 1:
-        entropy[keep] = -xlogy(posterior, posterior).sum(axis=1) / np.log(k)
-    return share, entropy
+def _posterior(
+    tumor: Tumor, found: Fit, others: Floats | None
+) -> npt.NDArray[np.float64] | None:
+    """Posterior (k, *box) of all voxels, 0 outside the tumor."""
+    if found.posterior is None or others is None:
+        return None
+    share = np.zeros((found.posterior.shape[1], *tumor.keep.shape))
+    share[:, tumor.keep] = found.posterior.T
+    share[:, tumor.partial] = others.T
+    return share
+
+
+def _uncertainty(share: Floats | None) -> npt.NDArray[np.float32] | None:
+    """Entropy of a posterior (k, *box) divided by ln k."""
+    if share is None:
+        return None
+    entropy = -xlogy(share, share).sum(axis=0) / np.log(max(len(share), 2))
+    out: npt.NDArray[np.float32] = np.abs(entropy).astype(np.float32)
+    return out
 
 
 def _rim_notes(

@@ -32,6 +32,7 @@ from habitat.geometry import Floats, Geometry, bounding_box
 from habitat.kernels.distance import surface_distance
 from habitat.voxels import (
     GRIDS,
+    MOST_MISSING,
     GridChoice,
     OnGrid,
     bring_together,
@@ -55,6 +56,7 @@ class Tumor:
     index: npt.NDArray[np.intp]  # (n, 3) their position zyx in the box
     deep: Floats  # on the box: mm to the surface of the tumor
     fitted: npt.NDArray[np.bool_]  # (n,) not in the rim that was asked to be left out
+    partial: npt.NDArray[np.bool_]  # on the box: voxels without a value in some map
     notes: tuple[str, ...]
 
     @property
@@ -66,6 +68,11 @@ class Tumor:
     def units(self) -> list[str | None]:
         """Unit of each channel."""
         return [image.unit for image in self.on.images.values()]
+
+    @property
+    def modalities(self) -> list[str | None]:
+        """Unit of each acquired channel, None of a map: "HU" is then that of a CT."""
+        return [None if i.is_map else i.unit for i in self.on.images.values()]
 
 
 def open_case(
@@ -145,14 +152,51 @@ def prepare(
         raise_all(_rim_problems(X[fitted], list(inside), rim_mm, k))
         count = int((~fitted).sum())
         notes.append(f"{count} rim voxels were left out of the fit, then assigned")
-    return Tumor(inputs, on, names, keep, X, np.argwhere(keep), deep, fitted, (*notes,))
+    return Tumor(
+        inputs,
+        on,
+        names,
+        keep,
+        X,
+        np.argwhere(keep),
+        deep,
+        fitted,
+        _partial(on),
+        tuple(notes),
+    )
+
+
+def _partial(on: OnGrid) -> npt.NDArray[np.bool_]:
+    """Tumor voxels with a value in every image and some maps, but not in all maps."""
+    some = np.zeros(on.tumor.shape, dtype=bool)
+    partial = on.tumor & ~on.valid
+    for image in on.images.values():
+        finite = np.isfinite(image.array)
+        some |= finite
+        if not image.is_map:
+            partial &= finite
+    partial &= some
+    return partial
 
 
 def _check_values(
     inputs: Inputs, on: OnGrid, inside: dict[str, npt.NDArray[np.float32]], k: int
 ) -> list[str]:
     problems, notes = missing_values(on)
-    n = int((on.tumor & on.valid).sum())
+    n, total = int((on.tumor & on.valid).sum()), int(on.tumor.sum())
+    if any(i.is_map for i in on.images.values()) and n < (1 - MOST_MISSING) * total:
+        lacking = {
+            name: int((on.tumor & ~np.isfinite(image.array)).sum())
+            for name, image in on.images.items()
+        }
+        worst = ", ".join(
+            f"{name} {count}"
+            for name, count in sorted(lacking.items(), key=lambda item: -item[1])
+            if count
+        )
+        what = f"{n} of {total} tumor voxels have a value in every channel, half must"
+        fix = f"leave maps out; voxels without a value: {worst}"
+        problems.append(InputError(what, "`channels`", fix))
     least = max(MIN_VOXELS, 10 * k)
     if k and n < least:
         what = f"{n} voxels cannot give {k} habitats (at least {least})"
@@ -167,7 +211,7 @@ def _check_values(
     notes += modality_notes(inputs.images, inside)
     notes += shape_notes(on)
     for name, image in on.images.items():
-        if image.unit in SUV_UNITS:
+        if image.unit in SUV_UNITS and not image.is_map:
             pet = inputs.images[name]
             notes += flip_notes(pet, inputs, on.tumor, image.array)
             break

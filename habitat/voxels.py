@@ -20,7 +20,7 @@ from habitat.image import Image
 from habitat.io._grids import (
     as_geometry,
     coverage,
-    default_interpolation,
+    interpolation_of,
     needed,
     sample,
 )
@@ -33,6 +33,7 @@ GridChoice: TypeAlias = "str | float | Sequence[float]"
 
 GRIDS = ("coarsest", "mask")  # names of grids, beside those of the channels
 MARGIN_MM = 10.0  # kept around the tumor in a result
+MOST_MISSING = 0.5  # share of the tumor that may have no value in some map
 FINEST = 4.0  # a grid may oversample the coarsest channel so many times without a note
 
 
@@ -67,25 +68,27 @@ def bring_together(
         "coarsest", "mask", a channel's name, or voxel size in mm.
     """
     geometry, notes = _choose_grid(grid, channels, mask_grid)
-    box, tumor = _tumor_on(mask, geometry)
+    box, tumor = tumor_on(mask, geometry)
     crop = geometry.crop(box)
     notes += _lost_parts(mask, crop, tumor)
     images, done, hashes = {}, {}, {}
     for name, image in channels.items():
-        how = default_interpolation(image.unit)
+        how = interpolation_of(image)
         part, clipped = clip_hu(needed(image, crop, how))
         sampled = sample(part, crop, how)
         array = np.array(sampled.array, dtype=np.float32)
         if sampled.inside is not None:
             array[~sampled.inside] = np.nan
-        images[name] = Image(array, crop, unit=image.unit)
+        made = {"map": image.meta["map"]} if image.is_map else {}
+        images[name] = Image(array, crop, unit=image.unit, meta=made)
         notes += [f"{name}: {text}" for text in clipped]
         done[name] = {
             "unit": image.unit,
             "spacing_mm": image.geometry.spacing,
             "interpolation": sampled.interpolation,
             "smoothing_sd_mm": sampled.smoothing_mm,
-            "rounded": image.unit == "HU" and sampled.interpolation != "none",
+            "rounded": how == "cubic" and sampled.interpolation != "none",
+            **made,
         }
         hashes[name] = _hash(part.array)
     valid = np.all([np.isfinite(i.array) for i in images.values()], axis=0)
@@ -111,7 +114,7 @@ def _choose_grid(
     return chosen, [f"{text}: its detail is interpolated"]
 
 
-def _tumor_on(mask: Image, geometry: Geometry) -> tuple[Box, npt.NDArray[np.bool_]]:
+def tumor_on(mask: Image, geometry: Geometry) -> tuple[Box, npt.NDArray[np.bool_]]:
     """Box of the tumor and its margin on a grid, and the tumor in it."""
     around = mask.geometry.crop(bounding_box(mask.array))
     region = geometry.box_around(around, MARGIN_MM + max(geometry.spacing))
@@ -171,7 +174,7 @@ def _one_grid(a: Geometry, b: Geometry) -> bool:
 
 def clip_hu(image: Image) -> tuple[Image, list[str]]:
     """Bring padding and metal of a CT into [-1024, 3071] HU; say how many voxels."""
-    if image.unit != "HU":
+    if image.unit != "HU" or image.is_map:
         return image, []
     finite = np.isfinite(image.array)
     low = int(np.count_nonzero((image.array < -1024) & finite))
@@ -186,14 +189,23 @@ def clip_hu(image: Image) -> tuple[Image, list[str]]:
 
 
 def missing_values(on: OnGrid) -> tuple[list[HabitatError], list[str]]:
-    """NaN and infinite voxels: up to 1 % of the tumor may be left out."""
+    """NaN and infinite voxels: up to 1 % of the tumor may be left out.
+
+    In maps, where NaN is no damage, half of the tumor may be without a value.
+    """
     problems: list[HabitatError] = []
     notes = []
     total = int(on.tumor.sum())
     for name, image in on.images.items():
         bad = ~np.isfinite(image.array)
         count = int((bad & on.tumor).sum())
-        if count > 0.01 * total:
+        if image.is_map:
+            if count > MOST_MISSING * total:
+                what = f"{count} of {total} tumor voxels have no value"
+                problems.append(InputError(what, name, "leave this map out"))
+            elif count:
+                notes.append(f"{name}: {count} of {total} tumor voxels have no value")
+        elif count > 0.01 * total:
             first = np.argwhere(bad & on.tumor)[0] + [s.start for s in on.box]
             what = (
                 f"{count} of {total} tumor voxels have no finite value, the first at "

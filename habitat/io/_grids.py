@@ -21,6 +21,7 @@ from habitat.io._sources import ImageLike, read
 Grid: TypeAlias = "Geometry | Image | float | Sequence[float]"
 ORDERS = {"nearest": 0, "linear": 1, "cubic": 3}
 _MISSING = 0.05  # share of bad source voxels that makes a new voxel NaN
+_MISSING_MAP = 0.75  # of a map: it ends at the tumor, whose edge voxels are half out
 _UNSMOOTHED = (0.0, 0.0, 0.0)
 _SPLINE_REACH = 12  # voxels after which a cubic B-spline prefilter has died out (1e-7)
 
@@ -33,7 +34,8 @@ def resample(
     Where the new voxels are larger the image is smoothed first by a Gaussian of
     ``max(0, (ratio - 1) / 2)`` old voxels (standard deviation, per axis), so that noise
     does not alias. Points outside the image take the nearest value. Points to which NaN
-    or infinite voxels contribute more than 5 % are NaN.
+    or infinite voxels contribute more than 5 % are NaN (in maps of `habitat.maps`, which
+    end at the tumor, 75 %).
 
     Parameters
     ----------
@@ -44,7 +46,8 @@ def resample(
         of view with grid centers aligned (IBSI).
     interpolation : {"linear", "cubic", "nearest"}, optional
         By default by content: a mask by area fraction >= 0.5, unit "HU" by cubic
-        B-spline then rounded to integers, unit "habitat" nearest, all else linear.
+        B-spline then rounded to integers, unit "habitat" nearest, all else (maps of
+        `habitat.maps` whatever their unit) linear.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def resample(
         raise GeometryError("the image and the new grid do not overlap", "resample")
     if image.array.dtype == bool and interpolation is None:
         return image.replace(coverage(image, target) >= 0.5 - 1e-9, target)
-    name = interpolation or default_interpolation(image.unit)
+    name = interpolation or interpolation_of(image)
     sampled = sample(image, target, one_of("interpolation", name, ORDERS))
     return image.replace(sampled.array, target)
 
@@ -96,6 +99,11 @@ def default_interpolation(unit: str | None) -> str:
     return {"HU": "cubic", "habitat": "nearest"}.get(unit or "", "linear")
 
 
+def interpolation_of(image: Image) -> str:
+    """Interpolation that fits an image: linear for maps, else by unit."""
+    return "linear" if image.is_map else default_interpolation(image.unit)
+
+
 @dataclass(frozen=True, eq=False)
 class Sampled:
     """Values of an image on another grid, and what was done to get them."""
@@ -111,7 +119,7 @@ def sample(image: Image, target: Geometry, interpolation: str) -> Sampled:
 
     Only the part of the image that `target` needs is worked on. NaN and infinite voxels
     take their nearest good neighbor's value; where they weigh more than 5 % of a new
-    voxel, that is NaN.
+    voxel (75 % in a map, which is NaN outside the tumor), that is NaN.
     """
     image = needed(image, target, interpolation)
     if image.geometry.same_as(target):
@@ -129,12 +137,13 @@ def sample(image: Image, target: Geometry, interpolation: str) -> Sampled:
         values = _fill(values, finite)
     values = ndimage.gaussian_filter(values, sigma, mode="nearest")
     out = _interpolate(values, matrix, target.shape, order)
-    if image.unit == "HU":
+    if image.unit == "HU" and not image.is_map:
         out = np.rint(out)
     if not finite.all():
+        most = _MISSING_MAP if image.is_map else _MISSING
         bad = (~finite).astype(np.float64)
         bad = ndimage.gaussian_filter(bad, sigma, mode="nearest")
-        out[_interpolate(bad, matrix, target.shape, 1) > _MISSING] = np.nan
+        out[_interpolate(bad, matrix, target.shape, 1) > most] = np.nan
     z, y, x = (round(float(s), 6) for s in sigma * image.geometry.spacing)
     return Sampled(out.astype(np.float32), seen, interpolation, (z, y, x))
 

@@ -23,6 +23,7 @@ from habitat.plotting._views import PLANES, Upright, cut, largest_section, uprig
 Window = tuple[float, float]
 
 WINDOWS: dict[str, Window] = {"HU": (-160.0, 240.0)}  # soft tissue
+MOST = 4  # channels side by side
 _HOTTEST, _VEIL = 0.75, 0.7  # of the color scale "hot"; of PET over CT at the maximum
 
 
@@ -96,7 +97,7 @@ def plot_result(
     windows: Mapping[str, Window] | None = None,
     at: Sequence[float] | None = None,
 ) -> Figure:
-    """Draw every channel and the habitats: axial, coronal and sagittal.
+    """Draw channels and habitats: axial, coronal and sagittal.
 
     Parameters
     ----------
@@ -114,8 +115,9 @@ def plot_result(
     Returns
     -------
     matplotlib.figure.Figure
-        One row a plane; one column a channel, and a last one with the habitats'
-        contours: PET in color over CT where both are there, else the first channel.
+        One row a plane; one column a channel (the first 4, and how many more there are
+        in the last title), and a last one with the habitats' contours: PET in color
+        over CT where both are there, else the first channel.
 
     Raises
     ------
@@ -126,6 +128,8 @@ def plot_result(
     ConfigError
         If there is no channel, or more names or habitats than can be shown.
     """
+    more = len(images) - MOST
+    images = dict(list(images.items())[:MOST])
     pictures = _Pictures.of(images, labels, at, math.inf)
     chosen = dict(windows or {})
     grays = {c: pictures.gray(c, chosen.get(c)) for c in images}
@@ -141,6 +145,8 @@ def plot_result(
         ]
         for plane in shown
     ]
+    if more > 0:
+        title += f" ({more} more channels)"
     sides = [plane.capitalize() for plane in shown]
     return draw(rows, [*heads, title], sides, _names(names, labels))
 
@@ -150,7 +156,7 @@ class _Pictures:
     """Channels and labels, cropped and upright, and where to cut them."""
 
     arrays: dict[str, npt.NDArray[Any]]
-    units: dict[str, str | None]
+    units: dict[str, str | None]  # of acquired images: a map in HU is no CT
     labels: npt.NDArray[Any]
     turn: Upright
     positions: dict[str, int]
@@ -183,7 +189,7 @@ class _Pictures:
         turned = turn.turn(labels.array[box])
         return cls(
             arrays={c: turn.turn(i.array[box]) for c, i in images.items()},
-            units={c: i.unit for c, i in images.items()},
+            units={c: None if i.is_map else i.unit for c, i in images.items()},
             labels=turned,
             turn=turn,
             positions=_positions(turned > 0, turn, at),

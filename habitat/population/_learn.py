@@ -79,6 +79,7 @@ class Stored:
     given: tuple[str, ...]  # names of the channels in the case
     names: tuple[str, ...]  # and in a result
     units: tuple[str | None, ...]
+    modalities: tuple[str | None, ...]
     display: list[str]
     sample: Floats  # (SAMPLE, channels)
     group: str
@@ -135,6 +136,7 @@ def _store(case: Case, settings: Settings, path: Path) -> Stored:
         tuple(names),
         tuple(names.values()),
         tuple(tumor.units),
+        tuple(tumor.modalities),
         display_names(tumor),
         X[evenly(len(X), SAMPLE)],
         case.group or case.case_id,
@@ -146,7 +148,7 @@ def learn(stored: list[Stored], settings: Settings) -> Learned:
     """Learn scaling, number, rule and order of habitats from stored cases."""
     sample, groups = _pooled(stored)
     names, units = stored[0].names, stored[0].units
-    scaling = settings_scaling(settings, sample, units)
+    scaling = settings_scaling(settings, sample, stored[0].modalities)
     rows, weights = scaling(sample), None
     if isinstance(settings.method, SupervoxelOptions):
         rows, weights = _supervoxels(stored, scaling, settings)

@@ -9,18 +9,23 @@ from habitat.kernels import (
     components,
     distance,
     gmm,
+    ivim,
     kmeans,
     otsu,
     potts,
     scores,
+    texture_runs,
+    texture_zones,
     unimodal,
 )
 from tests import (
     naive,
     naive_distance,
     naive_gmm,
+    naive_ivim,
     naive_scores,
     naive_spatial,
+    naive_texture_zones,
     naive_unimodal,
 )
 
@@ -47,6 +52,8 @@ TWINS = {
     distance.surface_distance: naive_distance.surface_distance,
     gmm.densities: naive_gmm.densities,
     gmm.em_step: naive_gmm.em_step,
+    ivim.ivim_full: naive_ivim.ivim_full,
+    ivim.ivim_segmented: naive_ivim.ivim_segmented,
     kmeans.arrange: naive.arrange,
     kmeans.assign: naive.assign,
     kmeans.kmeans_plusplus: naive.kmeans_plusplus,
@@ -56,6 +63,10 @@ TWINS = {
     scores.distance_sums: naive_scores.distance_sums,
     scores.separation: naive.separation,
     scores.split_path: naive_scores.split_path,
+    texture_runs.glrlm: naive_texture_zones.glrlm,
+    texture_zones.gldm: naive_texture_zones.gldm,
+    texture_zones.glszm: naive_texture_zones.glszm,
+    texture_zones.ngtdm: naive_texture_zones.ngtdm,
     unimodal.dip: naive_unimodal.dip,
 }
 

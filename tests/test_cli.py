@@ -64,6 +64,54 @@ def test_missing_files_are_named(tmp_path):
     assert "3 problems" in done.stderr
 
 
+@pytest.fixture(scope="module")
+def phases(tmp_path_factory):
+    """Files of generated contrast phases, as --phase arguments, and their mask."""
+    folder = tmp_path_factory.mktemp("phases")
+    case = habitat.phantom("ct_phases", radius_mm=15, margin_mm=15)
+    arguments = []
+    for name, image in case.phases.items():
+        habitat.write(image, folder / f"{name}.nii.gz")
+        arguments += ["--phase", f"{name}={folder / name}.nii.gz"]
+    habitat.write(case.mask, folder / "mask.nii.gz")
+    return [folder / "mask.nii.gz", *arguments]
+
+
+def test_segment_takes_phases_and_texture(tmp_path, phases):
+    options = ["--register", "none", "--texture", "--prune", 0.7, "-k", 3]
+    done = run("segment", *phases, *options, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    result = habitat.HabitatResult.load(tmp_path / "out")
+    names = list(result.images)
+    assert names[0] == "arterial-unenhanced"
+    assert any(name.startswith("HU_glcm_") for name in names)
+    assert all(image.is_map for image in result.images.values())
+    assert "registered" in done.stdout  # a note says that they were not
+
+
+def test_texture_of_the_ct_joins_pet_and_ct(tmp_path):
+    done = run("segment", *inputs(), "--texture", "--prune", 0.7, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    names = list(habitat.HabitatResult.load(tmp_path / "out").images)
+    assert names[:2] == ["SUVbw", "HU"]
+    assert any(name.startswith("HU_glcm_") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--register", "none"], "--register: is of phases"),
+        (["--prune", "0.7"], "--prune: is of maps"),
+        (["--phase", "arterial"], "must be NAME=FILE"),
+        (["--phase", "arterial=a.nii"], "MASK alone with --phase, got 3 files"),
+    ],
+)
+def test_options_without_effect_are_refused(tmp_path, options, text):
+    done = run("segment", *inputs(), *options, "-o", tmp_path / "out")
+    assert done.returncode == 2
+    assert text in " ".join(done.stderr.split())
+
+
 def test_doctor_names_what_a_bug_report_needs():
     done = run("doctor")
     assert done.returncode == 0, done.stderr

@@ -10,5 +10,6 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "_dicom": ["read_dicom"],
         "_masks": ["read_mask"],
         "_grids": ["resample"],
+        "_register": ["Registration", "register"],
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,6 +65,60 @@ def plot_stability(table: pd.DataFrame, icc: pd.DataFrame) -> Figure:
     ]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=min(k, 10),
+        fontsize=_FONT - 0.5, frameon=False, handletextpad=0.2, columnspacing=1.2,
+    )  # fmt: skip
+    return figure
+
+
+def plot_precision(
+    summary: pd.DataFrame, repeatable: Sequence[str], limit: float
+) -> Figure:
+    """Draw the voxelwise ICC of each map under each perturbation.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        As in `habitat.reliability.MapPrecision`.
+    repeatable : sequence of str
+        Maps whose names are black, all others are gray.
+    limit : float
+        Where a line is drawn.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A dot is the median over cases, a line reaches to the median lower limit.
+    """
+    maps, names = (list(summary[c].unique()) for c in ("map", "perturbation"))
+    colors = habitat_colors(len(names))
+    height = max(_HEIGHT_IN, 1.0 + _ROW_IN * len(maps) * max(1.0, len(names) / 3))
+    figure = HabitatFigure(figsize=(5.2, height), dpi=200)
+    FigureCanvasAgg(figure)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    step = _SPREAD / len(names)
+    for i, (name, color) in enumerate(zip(names, colors, strict=True)):
+        rows = summary[summary["perturbation"] == name]
+        y = np.array([maps.index(m) for m in rows["map"]])
+        y = y + (i - (len(names) - 1) / 2) * step
+        axes.hlines(y, rows["low"], rows["icc_voxel"], color=color, lw=1.2)
+        axes.scatter(
+            rows["icc_voxel"], y, s=10, color=color, edgecolors="black",
+            linewidths=0.3, zorder=3, label=name,
+        )  # fmt: skip
+    axes.axvline(limit, color="black", lw=0.7, ls="--")
+    axes.set_xlim(min(0.0, max(-1.0, summary["low"].min())) - 0.02, 1.02)
+    axes.set_yticks(range(len(maps)), maps)
+    for text in axes.get_yticklabels():
+        text.set_color("black" if text.get_text() in repeatable else "gray")
+    axes.set_ylim(len(maps) - 0.4, -0.6)
+    cases = int(summary["cases"].max())
+    median = f"median of {cases} cases" if cases > 1 else "1 case"
+    axes.set_xlabel(f"Voxelwise ICC(A,1) to its lower limit; {median}", fontsize=_FONT)
+    axes.tick_params(labelsize=_FONT - 1, length=2)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        loc="outside lower center", ncols=min(len(names), 5),
         fontsize=_FONT - 0.5, frameon=False, handletextpad=0.2, columnspacing=1.2,
     )  # fmt: skip
     return figure

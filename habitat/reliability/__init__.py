@@ -9,6 +9,7 @@ from habitat.reliability._agreement import (
     match,
     repeatability,
 )
+from habitat.reliability._features import MapPrecision, map_precision
 from habitat.reliability._perturb import PERTURBATIONS, noise_sd
 from habitat.reliability._stability import Stability, stability
 
@@ -16,10 +17,12 @@ __all__ = [
     "ICC",
     "PERTURBATIONS",
     "Interval",
+    "MapPrecision",
     "Repeatability",
     "Stability",
     "bland_altman",
     "icc",
+    "map_precision",
     "match",
     "noise_sd",
     "repeatability",

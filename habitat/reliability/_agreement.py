@@ -47,7 +47,9 @@ class ICC:
     raters: int
 
 
-def icc(ratings: npt.ArrayLike, *, confidence: float = 0.95) -> ICC:
+def icc(
+    ratings: npt.ArrayLike, *, confidence: float = 0.95, n_eff: float | None = None
+) -> ICC:
     """Intraclass correlation of n subjects rated by the same k raters.
 
     Parameters
@@ -57,6 +59,10 @@ def icc(ratings: npt.ArrayLike, *, confidence: float = 0.95) -> ICC:
         of one patient are not subjects: they differ by construction.
     confidence : float
         Of the intervals, 0 to 1.
+    n_eff : float, optional
+        How many independent subjects the rows are worth where they are alike, as voxels
+        of one image are. The intervals then are those of so many subjects; they are NaN
+        below 2.
 
     Returns
     -------
@@ -101,10 +107,20 @@ def icc(ratings: npt.ArrayLike, *, confidence: float = 0.95) -> ICC:
     error = float((residual**2).sum() / ((n - 1) * (k - 1)))
     q = (1 + confidence) / 2
     agreement = _agreement(between, bias, error, n, k, q)
-    return ICC(agreement, _consistency(between, error, n, k, q), n, k)
+    consistency = _consistency(between, error, n, k, q)
+    if n_eff is not None:
+        m = min(n, n_eff)
+        # the mean of a rater, of fewer values than rows, is so much further off
+        fewer = (
+            _agreement(between, bias * m / n, error, m, k, q) if m >= 2 else _UNKNOWN
+        )
+        agreement = fewer._replace(value=agreement.value)
+        fewer = _consistency(between, error, m, k, q) if m >= 2 else _UNKNOWN
+        consistency = fewer._replace(value=consistency.value)
+    return ICC(agreement, consistency, n, k)
 
 
-def _consistency(between: float, error: float, n: int, k: int, q: float) -> Interval:
+def _consistency(between: float, error: float, n: float, k: int, q: float) -> Interval:
     total = between + (k - 1) * error
     if total == 0:  # nothing but differences between raters
         return _UNKNOWN
@@ -118,7 +134,7 @@ def _consistency(between: float, error: float, n: int, k: int, q: float) -> Inte
 
 
 def _agreement(
-    between: float, bias: float, error: float, n: int, k: int, q: float
+    between: float, bias: float, error: float, n: float, k: int, q: float
 ) -> Interval:
     total = between + (k - 1) * error + k / n * (bias - error)
     if total <= 0:

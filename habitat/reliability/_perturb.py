@@ -12,9 +12,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from habitat._check import at_least, one_of
+from habitat.case import Case
+from habitat.errors import MaskError
 from habitat.geometry import Floats, Geometry, bounding_box
 from habitat.image import Image
-from habitat.io._grids import default_interpolation, sample
+from habitat.io._grids import coverage, default_interpolation, sample
+from habitat.tumor import open_case
 
 _PET_UNITS = ("SUVbw", "SUVlbm", "SUVbsa", "Bq/mL")
 _PET_NOISE, _PET_FWHM = 0.10, 6.0  # share of the tumor mean; mm
@@ -248,3 +251,72 @@ PERTURBATIONS: Mapping[str, Perturbation] = {
 }
 #: Perturbations that have so many variants, however often they are repeated.
 VARIANTS = {"rotation": 2, "mask": 2}
+
+
+# --- images on their own grids --------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class OwnGrids:
+    """Images and mask of a case around the tumor, one scene for each grid."""
+
+    channels: tuple[str, ...]
+    scenes: tuple[Scene, ...]  # the first has the first channel
+    own: int  # the scene whose mask is that of the case
+
+    @classmethod
+    def of(
+        cls, case: Case, noise: Mapping[str, float] | None, margin_mm: float
+    ) -> OwnGrids:
+        inputs, _ = open_case(case.images, case.mask, case.label)
+        given = {
+            one_of("noise", c, inputs.images): sd for c, sd in (noise or {}).items()
+        }
+        grids: list[tuple[Geometry, dict[str, Image]]] = []
+        own = inputs.mask_geometry
+        for channel, image in [*inputs.images.items(), ("", None)]:
+            grid = own if image is None else image.geometry
+            same = [images for other, images in grids if other.same_as(grid)]
+            if not same:
+                grids.append((grid, {}))
+            if image is not None:
+                (same or [grids[-1][1]])[0][channel] = image
+        scenes = [_around(*one, inputs.mask, given, margin_mm) for one in grids]
+        index = next(i for i, (grid, _) in enumerate(grids) if grid.same_as(own))
+        return cls(tuple(inputs.images), tuple(scenes), index)
+
+    def perturbed(self, name: str, draw: Draw) -> Perturbed:
+        """Perturb each image on its own grid; what is at one place stays there."""
+        only = {"mask": self.own, "misregistration": 0}.get(name)
+        images, mask = self.unperturbed()
+        done = []
+        for i, scene in enumerate(self.scenes):
+            if only in (None, i):
+                some, moved, words = PERTURBATIONS[name](scene, draw)
+                images |= some
+                mask = moved if i == self.own else mask
+                done.append(words)
+        return images, mask, "; ".join(filter(None, dict.fromkeys(done)))
+
+    def unperturbed(self) -> tuple[dict[str, Image], Image]:
+        """Images in the order of the case, and its mask."""
+        images = {c: i for scene in self.scenes for c, i in scene.images.items()}
+        return {c: images[c] for c in self.channels}, self.scenes[self.own].mask
+
+
+def _around(
+    grid: Geometry,
+    images: Mapping[str, Image],
+    mask: Image,
+    noise: Mapping[str, float],
+    margin_mm: float,
+) -> Scene:
+    box = grid.box_around(mask.geometry, margin_mm + max(grid.spacing))
+    crop = None if box is None else grid.crop(box)
+    tumor = None if crop is None else coverage(mask, crop) >= 0.5 - 1e-9
+    if box is None or crop is None or tumor is None or not tumor.any():
+        what = "covers no voxel by half: the tumor is smaller than a voxel"
+        raise MaskError(what, f"mask on the grid of {', '.join(images)}")
+    parts = {c: image.replace(image.array[box], crop) for c, image in images.items()}
+    given = {c: sd for c, sd in noise.items() if c in parts}
+    return Scene(parts, Image(tumor, crop), noise_sds(parts, tumor, given))

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import warnings
-import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,21 +10,24 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from habitat._check import integer, one_of
 from habitat.agreement import adjusted_rand
 from habitat.case import Case
-from habitat.errors import ConfigError, HabitatError, HabitatWarning, InputError
+from habitat.errors import ConfigError, HabitatError, InputError
 from habitat.fitting import from_plain
 from habitat.geometry import Floats
 from habitat.image import Image
 from habitat.reliability._agreement import bland_altman, icc, match, repeatability
-from habitat.reliability._perturb import (
-    PERTURBATIONS,
-    VARIANTS,
-    Draw,
-    Scene,
-    noise_sds,
+from habitat.reliability._draws import Plan, counted, named_cases, of_case, quietly
+from habitat.reliability._features import (
+    MARGIN_MM,
+    MIN_CASES,
+    MapFunction,
+    MapPrecision,
+    MapTrial,
+    Ratings,
+    precision,
 )
+from habitat.reliability._perturb import PERTURBATIONS, Scene, noise_sds
 from habitat.result import HabitatResult
 from habitat.segmentation import segment_channels
 
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = dict[str, Any]
 Again: TypeAlias = Callable[[Case], HabitatResult]
+Drawn: TypeAlias = Iterator[tuple[int, str, Case]]  # number, what was done, images
 
-MIN_CASES = 10
 _KEYS = ("case", "perturbation", "draw", "setting", "habitat", "dice", "ari")
 
 
@@ -65,12 +64,15 @@ class Stability:
         where there is none; `notes` then says why.
     notes : tuple of str
         What a reader must know.
+    features : MapPrecision, optional
+        Which maps are repeatable; None without `maps`.
     """
 
     table: pd.DataFrame
     summary: pd.DataFrame
     icc: pd.DataFrame
     notes: tuple[str, ...]
+    features: MapPrecision | None = None
 
     def __repr__(self) -> str:
         cases = self.table["case"].nunique()
@@ -98,6 +100,7 @@ def stability(
     data: HabitatResult | Case | Sequence[HabitatResult | Case],
     *,
     model: HabitatModel | None = None,
+    maps: MapFunction | None = None,
     perturbations: Sequence[str] = tuple(PERTURBATIONS),
     repeats: int = 3,
     noise: Mapping[str, float] | None = None,
@@ -113,6 +116,11 @@ def stability(
         defaults of `segment`.
     model : HabitatModel, optional
         Segments all, the unperturbed images too; habitats then keep their numbers.
+    maps : callable, optional
+        ``f(images, mask) -> {name: map}``, called with the images (channel to Image)
+        and the mask of a Case: the maps are segmented in place of the images. For each
+        draw the original images are perturbed and the maps computed anew. See
+        `map_precision`, which does the same without segmenting.
     perturbations : sequence of str
         "noise": added to every channel, see `noise`. "shift": the grid moves by .25, .5
         or .75 voxel along all axes; "rotation": it turns by +-0.5 degrees about the
@@ -169,54 +177,31 @@ def stability(
     >>> bool(found.summary["median_dice"].min() > 0.7)
     True
     """
-    if isinstance(perturbations, str) or not isinstance(perturbations, Sequence):
-        raise ConfigError("must be a list of names", "`perturbations`")
-    names = [one_of("perturbations", p, PERTURBATIONS) for p in perturbations]
-    if not names:
-        raise ConfigError("must be a list of one name or more", "`perturbations`")
     if model is not None and not hasattr(model, "segment"):
         what = f"must be a HabitatModel, got {model!r:.60}"
         raise ConfigError(what, "`model`", "read it: habitat.HabitatModel.load(path)")
-    repeats = integer("repeats", repeats, 1, 100)
-    seed = integer("random_state", random_state, 0, 2**32 - 1)
+    plan = Plan.of(perturbations, repeats, random_state)
     rows: list[Row] = []
     warned: list[str] = []
-    for case_id, one in _cases(data):
-        try:
-            trial = _Trial.start(case_id, one, model, noise, warned)
-        except HabitatError as error:
-            where = f"case {case_id}, {error.where}".removesuffix(", ")
-            raise type(error)(error.what, where, error.fix) from error
-        rows += trial.rows("none", 0, "", trial.base)
-        drawn = [
-            row
-            for name in dict.fromkeys(names)
-            for row in trial.perturbed(name, repeats, seed)
-        ]
-        if not drawn:
-            what = f"no draw could be segmented: {'; '.join(_counted(warned))}"
-            raise InputError(what, f"case {case_id}")
+    ratings = Ratings()
+    for case_id, one in named_cases(data):
+        with of_case(case_id):
+            if maps is None:
+                trial = _Trial.start(case_id, one, model, noise, plan, warned)
+            else:
+                own = MapTrial.start(one, maps, noise, MARGIN_MM, plan, warned, ratings)
+                trial = _Trial.of_maps(own, model, warned)
+            rows += trial.rows("none", 0, "", trial.base)
+            drawn = [row for name in plan.names for row in trial.perturbed(name)]
+            if not drawn:
+                what = f"no draw could be segmented: {'; '.join(counted(warned))}"
+                raise InputError(what)
         rows += drawn
     table = pd.DataFrame(rows)
-    notes = [*_counted(warned), *_missing_icc(table, model)]
+    notes = [*counted(warned), *_missing_icc(table, model)]
     found = pd.DataFrame() if _missing_icc(table, model) else _icc_table(table)
-    return Stability(table, _summary(table), found, tuple(notes))
-
-
-def _cases(data: Any) -> list[tuple[str, HabitatResult | Case]]:
-    items = list(data) if isinstance(data, Sequence) else [data]
-    known = all(isinstance(one, HabitatResult | Case) for one in items)
-    if not items or not known:
-        what = "must be a HabitatResult, a Case, or a list of one or more of them"
-        raise InputError(what, "`data`")
-    cases = [
-        (one.case_id if isinstance(one, Case) else str(i), one)
-        for i, one in enumerate(items, start=1)
-    ]
-    twice = [name for name, n in Counter(name for name, _ in cases).items() if n > 1]
-    if twice:
-        raise InputError(f"case {twice[0]!r} is there twice", "`data`")
-    return cases
+    features = precision(ratings, ()) if maps else None
+    return Stability(table, _summary(table), found, tuple(notes), features)
 
 
 # --- one case -------------------------------------------------------------------------
@@ -228,7 +213,7 @@ class _Trial:
 
     case_id: str
     base: HabitatResult
-    scene: Scene
+    draws: Callable[[str], Drawn]
     again: Again
     numbered: bool  # by a model: habitats keep their numbers
     warned: list[str]
@@ -240,32 +225,39 @@ class _Trial:
         data: HabitatResult | Case,
         model: HabitatModel | None,
         noise: Mapping[str, float] | None,
+        plan: Plan,
         warned: list[str],
     ) -> _Trial:
         again: Again = _segmented if model is None else model.segment
         if isinstance(data, Case):
-            data = _quietly(again, data, warned)
+            data = quietly(again, data, warned=warned)
         elif model is not None:
             case = Case(case_id, _as_given(data, data.images), _tumor(data))
-            data = _quietly(again, case, warned)
+            data = quietly(again, case, warned=warned)
         if model is None:
             again = partial(_segmented, **_settings(data))
         mask = _tumor(data)
         scene = Scene(data.images, mask, noise_sds(data.images, mask.array, noise))
-        return cls(case_id, data, scene, again, model is not None, warned)
+        draws = partial(_drawn, scene, data, case_id, plan, warned)
+        return cls(case_id, data, draws, again, model is not None, warned)
 
-    def perturbed(self, name: str, repeats: int, seed: int) -> Iterator[Row]:
+    @classmethod
+    def of_maps(
+        cls, maps: MapTrial, model: HabitatModel | None, warned: list[str]
+    ) -> _Trial:
+        again: Again = _segmented if model is None else model.segment
+        base = quietly(again, maps.case, warned=warned)
+        if model is None:
+            again = partial(_segmented, **_settings(base))
+        return cls(
+            maps.case.case_id, base, maps.draws, again, model is not None, warned
+        )
+
+    def perturbed(self, name: str) -> Iterator[Row]:
         """Rows of all draws of one perturbation; a draw that fails is noted."""
-        if name == "misregistration" and len(self.scene.images) < 2:
-            self.warned.append("one channel: misregistration was left out")
-            return
-        stream = (seed, zlib.crc32(self.case_id.encode()), zlib.crc32(name.encode()))
-        for number in range(min(repeats, VARIANTS.get(name, repeats))):
-            draw = Draw(number, np.random.default_rng((*stream, number)))
-            images, mask, setting = PERTURBATIONS[name](self.scene, draw)
+        for number, setting, case in self.draws(name):
             try:
-                case = Case(self.case_id, _as_given(self.base, images), mask)
-                result = _quietly(self.again, case, self.warned)
+                result = quietly(self.again, case, warned=self.warned)
                 yield from list(self.rows(name, number, setting, result))
             except HabitatError as error:
                 self.warned.append(f"{name} ({setting}) was left out: {error}")
@@ -286,6 +278,19 @@ class _Trial:
             keys = (self.case_id, name, draw, setting, h + 1, dice[h], ari)
             row = dict(zip(_KEYS, keys, strict=True))
             yield row | {m: v[other - 1] for m, v in measures.items()}
+
+
+def _drawn(
+    scene: Scene,
+    base: HabitatResult,
+    case_id: str,
+    plan: Plan,
+    warned: list[str],
+    name: str,
+) -> Drawn:
+    for draw in plan.draws(case_id, name, len(scene.images), warned):
+        images, mask, setting = PERTURBATIONS[name](scene, draw)
+        yield draw.number, setting, Case(case_id, _as_given(base, images), mask)
 
 
 def _tumor(result: HabitatResult) -> Image:
@@ -322,19 +327,6 @@ def _segmented(case: Case, **settings: Any) -> HabitatResult:
     return segment_channels(case.images, case.mask, label=case.label, **settings)
 
 
-def _quietly(again: Again, case: Case, warned: list[str]) -> HabitatResult:
-    """Segment; keep what it warns of."""
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always", HabitatWarning)
-        result = again(case)
-    for w in seen:
-        if issubclass(w.category, HabitatWarning):
-            warned.append(str(w.message))
-        else:
-            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
-    return result
-
-
 def _measures(result: HabitatResult, k: int) -> dict[str, Floats]:
     labels = result.labels[result.box].ravel()
     counts = np.bincount(labels, minlength=k + 1)[1:].astype(np.float64)
@@ -346,14 +338,6 @@ def _measures(result: HabitatResult, k: int) -> dict[str, Floats]:
         sums = np.bincount(labels, weights=values, minlength=k + 1)[1:]
         out[f"mean_{channel}"] = sums / counts
     return out
-
-
-def _counted(texts: Sequence[str]) -> list[str]:
-    """Each kind of text once, with how often it came; kinds differ by words only."""
-    kinds: dict[str, list[str]] = {}
-    for text in texts:
-        kinds.setdefault(re.sub(r"[-+\d.]+", "#", text), []).append(text)
-    return [f"{len(t)} time{'s' if len(t) > 1 else ''}: {t[0]}" for t in kinds.values()]
 
 
 # --- tables ---------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from habitat.kernels import (
     scores,
     texture_runs,
     texture_zones,
+    tofts,
     unimodal,
 )
 from tests import (
@@ -26,6 +27,7 @@ from tests import (
     naive_scores,
     naive_spatial,
     naive_texture_zones,
+    naive_tofts,
     naive_unimodal,
 )
 
@@ -67,6 +69,10 @@ TWINS = {
     texture_zones.gldm: naive_texture_zones.gldm,
     texture_zones.glszm: naive_texture_zones.glszm,
     texture_zones.ngtdm: naive_texture_zones.ngtdm,
+    tofts.bounded: naive_tofts.bounded,
+    tofts.concentration: naive_tofts.concentration,
+    tofts.convolve: naive_tofts.convolve,
+    tofts.linear: naive_tofts.linear,
     unimodal.dip: naive_unimodal.dip,
 }
 

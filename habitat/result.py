@@ -382,9 +382,9 @@ def _center_text(item: tuple[str, Image], value: float) -> str:
     if image.unit == "HU" and not image.is_map:
         return f"{channel} {value:.0f}".replace(" -0", " 0")
     short = "SUV" if channel.startswith("SUV") else channel
-    tiny = image.is_map and 0 < abs(value) < 0.1
-    fixed = abs(value) < 1000 and not tiny
-    return f"{short} {value:.1f}" if fixed else f"{short} {value:.4g}"
+    if image.is_map:
+        return f"{short} {value:.3g}"
+    return f"{short} {value:.1f}" if abs(value) < 1000 else f"{short} {value:.4g}"
 
 
 def _statistics(values: npt.NDArray[Any], channel: str) -> dict[str, float]:

@@ -134,9 +134,7 @@ def plot_result(
     chosen = dict(windows or {})
     grays = {c: pictures.gray(c, chosen.get(c)) for c in images}
     fused, title = pictures.fused(grays, chosen)
-    heads = [
-        _head(c, images[c].unit, *pictures.window(c, chosen.get(c))) for c in images
-    ]
+    heads = [_head(c, i, *pictures.window(c, chosen.get(c))) for c, i in images.items()]
     shown = _shown(tuple(PLANES), pictures)
     rows = [
         [
@@ -146,7 +144,7 @@ def plot_result(
         for plane in shown
     ]
     if more > 0:
-        title += f" ({more} more channels)"
+        title += f"\n({more} more channel{'s' if more > 1 else ''})"
     sides = [plane.capitalize() for plane in shown]
     return draw(rows, [*heads, title], sides, _names(names, labels))
 
@@ -298,7 +296,11 @@ def _names(names: Sequence[str] | None, labels: Image) -> list[str]:
     return out
 
 
-def _head(channel: str, unit: str | None, low: float, high: float) -> str:
+def _head(channel: str, image: Image, low: float, high: float) -> str:
+    unit = image.unit or ""
+    values = f"{low:.3g} to {high:.3g}".replace("-", "\N{MINUS SIGN}")
+    if image.is_map:  # their names are long
+        return f"{channel}\n{unit} {values}".replace("\n ", "\n")
     name = {"SUVbw": "PET", "HU": "CT"}.get(channel, channel)
     shown = f"{name} {unit}" if unit and unit != name else name
-    return f"{shown} {low:.3g} to {high:.3g}".replace("-", "\N{MINUS SIGN}")
+    return f"{shown} {values}"

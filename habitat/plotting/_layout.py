@@ -70,15 +70,16 @@ def draw(
     width = side + len(heads) * (column + _GAP_IN)
     fitting = max(1, int(width / (0.06 * max(map(len, names)) + 0.32)))
     lines = math.ceil(len(names) / fitting)
-    height = _HEAD_IN + sum(heights) + len(rows) * _GAP_IN + lines * _LINE_IN + 0.12
+    head = _HEAD_IN + _LINE_IN * max(text.count("\n") for text in heads)
+    height = head + sum(heights) + len(rows) * _GAP_IN + lines * _LINE_IN + 0.12
     figure = HabitatFigure(figsize=(width, height), dpi=200, facecolor="white")
     FigureCanvasAgg(figure)
     colors = habitat_colors(len(names))
     for j, text in enumerate(heads):
         x = side + j * (column + _GAP_IN) + column / 2
-        y = height - _HEAD_IN / 2
+        y = height - head / 2
         figure.text(x / width, y / height, text, ha="center", va="center", size=_FONT)
-    top = height - _HEAD_IN
+    top = height - head
     for row, tall, text in zip(rows, heights, sides, strict=True):
         figure.text(
             side / 2 / width, (top - tall / 2) / height, text,

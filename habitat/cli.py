@@ -141,6 +141,7 @@ def _channels(
     """What to cluster, and the mask: PET and CT, or maps of phases; and of texture."""
     import habitat
 
+    files = _named(phases)
     if len(images) != (1 if phases else 3):
         wanted = "MASK alone with --phase" if phases else "PET CT MASK"
         raise ConfigError(f"must be {wanted}, got {len(images)} files", "arguments")
@@ -153,7 +154,7 @@ def _channels(
         return dict(zip(("pet", "ct"), pair, strict=True)), mask
     maps: dict[str, Any] = {}
     if phases:
-        scans = {n: habitat.read(p, unit="HU") for n, p in _named(phases).items()}
+        scans = {n: habitat.read(p, unit="HU") for n, p in files.items()}
         how = register or "rigid"
         maps = habitat.enhancement_maps(scans, mask, register=how, label=label)
     if texture:

@@ -68,7 +68,7 @@ def test_missing_files_are_named(tmp_path):
 def phases(tmp_path_factory):
     """Files of generated contrast phases, as --phase arguments, and their mask."""
     folder = tmp_path_factory.mktemp("phases")
-    case = habitat.phantom("ct_phases", radius_mm=15, margin_mm=15)
+    case = habitat.phantom("ct_phases", radius_mm=15, margin_mm=20)
     arguments = []
     for name, image in case.phases.items():
         habitat.write(image, folder / f"{name}.nii.gz")
@@ -90,7 +90,9 @@ def test_segment_takes_phases_and_texture(tmp_path, phases):
 
 
 def test_texture_of_the_ct_joins_pet_and_ct(tmp_path):
-    done = run("segment", *inputs(), "--texture", "--prune", 0.7, "-o", tmp_path / "out")
+    done = run(
+        "segment", *inputs(), "--texture", "--prune", 0.7, "-o", tmp_path / "out"
+    )
     assert done.returncode == 0, done.stderr
     names = list(habitat.HabitatResult.load(tmp_path / "out").images)
     assert names[:2] == ["SUVbw", "HU"]

@@ -34,7 +34,7 @@ def resample(
     Where the new voxels are larger the image is smoothed first by a Gaussian of
     ``max(0, (ratio - 1) / 2)`` old voxels (standard deviation, per axis), so that noise
     does not alias. Points outside the image take the nearest value. Points to which NaN
-    or infinite voxels contribute more than 5 % are NaN (in maps of `habitat.maps`, which
+    or infinite voxels contribute more than 5 % are NaN (in maps of `habitat.maps`, that
     end at the tumor, 75 %).
 
     Parameters
@@ -125,16 +125,16 @@ def sample(image: Image, target: Geometry, interpolation: str) -> Sampled:
     if image.geometry.same_as(target):
         return Sampled(image.array, None, "none", _UNSMOOTHED)
     order = ORDERS[interpolation]
-    matrix = _index_map(image.geometry, target)
+    matrix = index_map(image.geometry, target)
     seen = inside(image.geometry, target)
     if order == 0:
         out = _interpolate(image.array, matrix, target.shape, 0)
         return Sampled(out, seen, interpolation, _UNSMOOTHED)
-    sigma = _antialias(matrix)
+    sigma = antialias(matrix)
     finite = np.isfinite(image.array)
     values = image.array.astype(np.float64)
     if not finite.all():
-        values = _fill(values, finite)
+        values = fill(values, finite)
     values = ndimage.gaussian_filter(values, sigma, mode="nearest")
     out = _interpolate(values, matrix, target.shape, order)
     if image.unit == "HU" and not image.is_map:
@@ -153,9 +153,9 @@ def needed(image: Image, target: Geometry, interpolation: str) -> Image:
     box = _box_of(image.geometry, target)
     if box is not None:
         return image.crop(box)
-    matrix, shape = _index_map(image.geometry, target), image.array.shape
+    matrix, shape = index_map(image.geometry, target), image.array.shape
     order = ORDERS[interpolation]
-    smooth = np.ceil(4 * _antialias(matrix)) if order else np.zeros(3)
+    smooth = np.ceil(4 * antialias(matrix)) if order else np.zeros(3)
     reach = smooth + (_SPLINE_REACH if order == 3 else 2)
     return image.crop(grow(_source_box(matrix, target.shape, shape), reach, shape))
 
@@ -170,7 +170,7 @@ def _box_of(source: Geometry, target: Geometry) -> Box | None:
     return (z, y, x) if source.crop((z, y, x)).same_as(target) else None
 
 
-def _antialias(matrix: Floats) -> Floats:
+def antialias(matrix: Floats) -> Floats:
     """Gaussian sd in source voxels along each source axis (scikit-image's rule)."""
     ratio = np.linalg.norm(matrix[:3, :3], axis=1)
     out: Floats = np.maximum(0.0, (ratio - 1) / 2)
@@ -182,7 +182,7 @@ def inside(source: Geometry, target: Geometry) -> npt.NDArray[np.bool_] | None:
 
     Returns None when all do.
     """
-    matrix = _index_map(source, target)
+    matrix = index_map(source, target)
     low, high = _reach(matrix, target.shape)
     edge = np.array(source.shape) - 0.5
     if (low >= -0.5 - 1e-6).all() and (high <= edge + 1e-6).all():
@@ -212,7 +212,7 @@ def coverage(mask: Image, target: Geometry) -> Floats:
     where = target.box_around(part.geometry)
     if where is None:
         return out
-    matrix = _index_map(part.geometry, target.crop(where))
+    matrix = index_map(part.geometry, target.crop(where))
     shape = out[where].shape
     array, straight = _straighten(part.array, matrix)
     if straight is not None:
@@ -222,7 +222,7 @@ def coverage(mask: Image, target: Geometry) -> Floats:
     return out
 
 
-def _index_map(source: Geometry, target: Geometry) -> Floats:
+def index_map(source: Geometry, target: Geometry) -> Floats:
     """Affine (4, 4) from target indices to source indices."""
     matrix = np.asarray(np.linalg.solve(source.affine, target.affine), np.float64)
     matrix[np.abs(matrix) < 1e-9] = 0.0
@@ -273,7 +273,7 @@ def _interpolate(
     return out
 
 
-def _fill(values: Floats, finite: npt.NDArray[np.bool_]) -> Floats:
+def fill(values: Floats, finite: npt.NDArray[np.bool_]) -> Floats:
     """Replace bad voxels by their nearest good one, so that filters stay finite."""
     if not finite.any():
         return np.zeros_like(values)

@@ -17,11 +17,11 @@ from habitat.geometry import Floats, Geometry, bounding_box
 from habitat.image import Image
 from habitat.io._files import to_simpleitk
 from habitat.io._grids import (
-    _antialias,
-    _fill,
-    _index_map,
+    antialias,
     coverage,
-    default_interpolation,
+    fill,
+    index_map,
+    interpolation_of,
     sample,
 )
 from habitat.io._masks import read_mask
@@ -49,10 +49,10 @@ class Registration:
         The moving image on the grid of the fixed one, in its own unit; NaN outside its
         field of view.
     report : dict
-        Plain JSON: `transform` (kind, matrix or parameters, LPS mm), `moved` (False if
-        no better position was found), `ncc_before`, `ncc_after`, `shift_mm` and
-        `shift_xyz_mm` of the tumor, `dice_before` and `dice_after` (None without
-        `moving_mask`), `jacobian` (lowest, highest), `metric_before`, `metric_after`
+        Plain JSON: `transform` (kind, matrix or parameters, LPS mm), `kept` (the kind
+        that agrees best: the one asked for, "rigid", or "none" for the given position),
+        `ncc_before`, `ncc_after`, `shift_mm` and `shift_xyz_mm` of the tumor,
+        `dice_before` and `dice_after` (None without `moving_mask`), `jacobian` (lowest, highest), `metric_before`, `metric_after`
         (negative mutual information), `iterations`, `stop`, `region_mm`, `notes`.
     transform : SimpleITK.Transform
         From points of the fixed image to points of the moving one.
@@ -120,8 +120,8 @@ def register(
     -----
     Mattes mutual information with 50 bins on 2-mm voxels, at shrink factors 4, 2 and 1,
     random samples of a fixed seed, one thread: the same images give the same numbers on
-    any number of cores. Where the mutual information is not better than in the given
-    position, the image stays there, which the report and a note of the image say.
+    any number of cores. Where the mutual information is not better than after rigid
+    registration, or in the given position, that is kept; report and notes say so.
     One resampling (HU: cubic B-spline, rounded; all else linear), after a Gaussian as
     `resample` uses it where the fixed voxels are larger.
     Source: Mattes et al., IEEE TMI 2003;22:120; margin and bounds of the Jacobian
@@ -133,8 +133,8 @@ def register(
     >>> from habitat.io._register import register
     >>> p = habitat.phantom("ct_phases", motion=(3, 2), margin_mm=20)
     >>> found = register(p.phases["arterial"], p.phases["venous"], p.mask)
-    >>> found.report["moved"], 2 < found.report["shift_mm"] < 4
-    (True, True)
+    >>> found.report["kept"], 2 < found.report["shift_mm"] < 4
+    ('rigid', True)
     """
     kind = one_of("transform", transform, TRANSFORMS)
     margin = at_least("margin_mm", margin_mm, 0)
@@ -217,9 +217,12 @@ def _match(part: Image, other: Image, tumor: Image, kind: str) -> _Matched:
     rigid = sitk.Euler3DTransform()
     rigid.SetCenter(center.tolist())
     try:
-        before = _method(fixed, rigid).MetricEvaluate(fixed, moving)
         found, method = _optimized(fixed, moving, rigid, kind)
-        after = _method(fixed, found).MetricEvaluate(fixed, moving)
+        tried = {"none": sitk.Euler3DTransform(), "rigid": rigid, kind: found}
+        metric = {
+            name: _method(fixed, one).MetricEvaluate(fixed, moving)
+            for name, one in tried.items()
+        }
     except RuntimeError as error:
         what = f"the images could not be registered ({str(error).splitlines()[-1]})"
         fix = "check that they overlap and show the same part of the body"
@@ -228,14 +231,14 @@ def _match(part: Image, other: Image, tumor: Image, kind: str) -> _Matched:
     if low < JACOBIAN[0] or high > JACOBIAN[1]:
         what = f"Jacobian determinant is {low:.3g} to {high:.3g}, not in 0.5 to 2"
         raise GeometryError(what, "register", 'use transform="rigid"')
-    moved = after < before
-    if not moved:
-        found, after, low, high = sitk.Transform(3, sitk.sitkIdentity), before, 1.0, 1.0
+    kept = min(metric, key=metric.__getitem__)  # the simplest of equals
+    if kept != kind:
+        found, low, high = tried[kept], 1.0, 1.0
     report = {
-        "transform": _described(found, kind),
-        "moved": moved,
-        "metric_before": round(before, 9),
-        "metric_after": round(after, 9),
+        "transform": _described(found, kept),
+        "kept": kept,
+        "metric_before": round(metric["none"], 9),
+        "metric_after": round(metric[kept], 9),
         "jacobian": [round(low, 6), round(high, 6)],
         "iterations": int(method.GetOptimizerIteration()),
         "stop": method.GetOptimizerStopConditionDescription(),
@@ -397,10 +400,12 @@ def _dice(
 
 def _notes(kind: str, report: dict[str, Any]) -> list[str]:
     numbers = f"NCC {report['ncc_before']:.3f} to {report['ncc_after']:.3f}"
-    if not report["moved"]:
+    kept = report["kept"]
+    if kept == "none":
         text = "registration found no better position: the image stays where it was"
         return [f"{text} (NCC {report['ncc_before']:.3f})"]
-    text = f"registered ({kind}), tumor moved {report['shift_mm']:.2f} mm, {numbers}"
+    how = kind if kept == kind else f"{kept}, {kind} was no better"
+    text = f"registered ({how}), tumor moved {report['shift_mm']:.2f} mm, {numbers}"
     if report["ncc_after"] < report["ncc_before"] - _NCC_DROP:
         text = warn(f"{text}: less alike than before, look at the images")
     return [text]
@@ -419,11 +424,11 @@ def _moved(image: Image, transform: sitk.Transform, grid: Geometry) -> Image:
     if image.array.dtype == bool:
         share = _sampled(image.array * 1.0, image.geometry, transform, grid, "linear")
         return image.replace(np.nan_to_num(share) >= 0.5 - 1e-6, grid)
-    name = default_interpolation(image.unit)
+    name = interpolation_of(image)
     finite = np.isfinite(image.array)
     values = _filled(image).array.astype(np.float64)
     if name != "nearest":
-        sigma = _antialias(_index_map(image.geometry, grid))
+        sigma = antialias(index_map(image.geometry, grid))
         values = ndimage.gaussian_filter(values, sigma, mode="nearest")
     out = _sampled(values, image.geometry, transform, grid, name)
     if image.unit == "HU":
@@ -472,7 +477,7 @@ def _filled(image: Image) -> Image:
     finite = np.isfinite(image.array)
     if finite.all():
         return image
-    return image.replace(_fill(image.array.astype(np.float64), finite))
+    return image.replace(fill(image.array.astype(np.float64), finite))
 
 
 def _itk(image: Image) -> sitk.Image:

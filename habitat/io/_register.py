@@ -52,8 +52,9 @@ class Registration:
         Plain JSON: `transform` (kind, matrix or parameters, LPS mm), `kept` (the kind
         that agrees best: the one asked for, "rigid", or "none" for the given position),
         `ncc_before`, `ncc_after`, `shift_mm` and `shift_xyz_mm` of the tumor,
-        `dice_before` and `dice_after` (None without `moving_mask`), `jacobian` (lowest, highest), `metric_before`, `metric_after`
-        (negative mutual information), `iterations`, `stop`, `region_mm`, `notes`.
+        `dice_before` and `dice_after` (None without `moving_mask`), `jacobian` (lowest,
+        highest), `metric_before`, `metric_after` (negative mutual information),
+        `iterations`, `stop`, `region_mm`, `notes`.
     transform : SimpleITK.Transform
         From points of the fixed image to points of the moving one.
     """

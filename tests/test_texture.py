@@ -22,10 +22,6 @@ from tests.make_texture_golden import (
     reference,
 )
 
-TWINS = {
-    texture.firstorder: naive_texture.firstorder,
-    texture_pairs.glcm: naive_texture.glcm,
-}
 EVERYTHING = (*FEATURES, "glcm_MCC")
 # Where the exact value is 0 (symmetric windows, independent levels), pyradiomics gives
 # the rounding of its sums, and of MCC the square root of it.

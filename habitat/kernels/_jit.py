@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from numba import njit
 
-__all__ = ["cache_folder", "jit", "threads"]
+__all__ = ["cache_folder", "inlined", "jit", "threads"]
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -29,6 +29,11 @@ def jit(function: Kernel) -> Kernel:
         return cast(Kernel, njit(cache=True, **_FLAGS)(function))
     except RuntimeError:  # "no locator available": numba found no folder to write to
         return cast(Kernel, njit(**_FLAGS)(function))
+
+
+def inlined(function: Kernel) -> Kernel:
+    """Make `function` a part of its callers: to pass many arrays costs time."""
+    return cast(Kernel, njit(inline="always")(function))
 
 
 @jit

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from habitat.kernels._jit import jit
+from habitat.kernels._jit import inlined, jit
 
 __all__ = ["ANGLES", "GLCM", "glcm", "glcm_tables"]
 
@@ -57,7 +56,6 @@ _F64 = npt.NDArray[np.float64]
 _Int = npt.NDArray[np.int64]
 _Counts = npt.NDArray[np.int32]
 _Levels = npt.NDArray[np.integer[Any]]
-_inlined = njit(inline="always")  # to pass a dozen arrays takes as long as the work
 
 
 def glcm_tables(radius: int, n_levels: int) -> tuple[_Int, _Int, _Int, _F64, _F64]:
@@ -196,7 +194,7 @@ def _rank(
     return found
 
 
-@_inlined
+@inlined
 def _count(
     first: _Int,  # IN (pairs,) cells
     second: _Int,  # IN (pairs,) cells
@@ -220,7 +218,7 @@ def _count(
     return found
 
 
-@_inlined
+@inlined
 def _entropies(
     found: int,
     ranks: int,
@@ -284,7 +282,7 @@ def _entropies(
     return n, s1, in_gaps, in_sums
 
 
-@_inlined
+@inlined
 def _moments(
     counted: tuple[int, int, int, int],  # IN what `_entropies` returns
     gaps: _Counts,  # IN of `_entropies`; OUT all 0

@@ -166,3 +166,18 @@ def test_region_around_the_tumor_is_part_of_the_grid():
     grid, tumor = around_tumor(case.mask, case.ct.geometry)
     assert tumor.sum() == case.mask.array.sum()
     assert grid.shape < case.ct.geometry.shape
+
+
+def test_maps_are_perturbed_as_maps():
+    maps, mask, _ = maps_of()
+    found = habitat.stability(habitat.segment_channels(maps, mask, k=3), repeats=1)
+    assert set(found.table["perturbation"]) == {
+        "none",
+        "noise",
+        "shift",
+        "rotation",
+        "mask",
+        "misregistration",
+    }
+    assert found.table["mean_b"].notna().all()
+    assert found.table["dice"].median() > 0.5

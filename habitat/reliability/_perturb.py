@@ -16,7 +16,7 @@ from habitat.case import Case
 from habitat.errors import MaskError
 from habitat.geometry import Floats, Geometry, bounding_box
 from habitat.image import Image
-from habitat.io._grids import coverage, default_interpolation, sample
+from habitat.io._grids import coverage, interpolation_of, sample
 from habitat.tumor import open_case
 
 _PET_UNITS = ("SUVbw", "SUVlbm", "SUVbsa", "Bq/mL")
@@ -67,8 +67,7 @@ Perturbation: TypeAlias = Callable[[Scene, Draw], Perturbed]
 
 
 def _at(image: Image, target: Geometry) -> Image:
-    values = sample(image, target, default_interpolation(image.unit)).array
-    return Image(values, target, unit=image.unit)
+    return image.replace(sample(image, target, interpolation_of(image)).array, target)
 
 
 # --- noise ----------------------------------------------------------------------------
@@ -147,7 +146,7 @@ def _noise(scene: Scene, draw: Draw) -> Perturbed:
         else:
             grain = draw.rng.standard_normal(image.array.shape)
         noisy = (image.array + sd * grain).astype(np.float32)
-        images[channel] = Image(noisy, image.geometry, unit=image.unit)
+        images[channel] = image.replace(noisy)
     done = ", ".join(f"{c} sd {sd:.3g}" for c, sd in scene.noise.items())
     return images, scene.mask, done
 
@@ -218,7 +217,7 @@ def _misregistration(scene: Scene, draw: Draw) -> Perturbed:
     affine = image.geometry.affine.copy()
     affine[:3, 3] -= shift
     seen = _at(image, Geometry(image.geometry.shape, affine)).array
-    moved = Image(seen, image.geometry, unit=image.unit)
+    moved = image.replace(seen)
     x, y, z = shift
     done = f"{channel} by {length:.1f} mm (x {x:.1f}, y {y:.1f}, z {z:.1f})"
     return {**scene.images, channel: moved}, scene.mask, done

@@ -332,10 +332,12 @@ def _measures(result: HabitatResult, k: int) -> dict[str, Floats]:
     counts = np.bincount(labels, minlength=k + 1)[1:].astype(np.float64)
     out = {"volume_ml": counts * result.geometry.voxel_ml}
     out["fraction"] = counts / counts.sum()
-    counts[counts == 0] = np.nan
     for channel, image in result.images.items():
-        values = np.where(labels > 0, image.array.ravel(), 0)
-        sums = np.bincount(labels, weights=values, minlength=k + 1)[1:]
+        own = (labels > 0) & np.isfinite(image.array.ravel())  # a map may lack some
+        counts = np.bincount(labels[own], minlength=k + 1)[1:].astype(np.float64)
+        counts[counts == 0] = np.nan
+        values = image.array.ravel()[own]
+        sums = np.bincount(labels[own], weights=values, minlength=k + 1)[1:]
         out[f"mean_{channel}"] = sums / counts
     return out
 

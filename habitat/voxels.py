@@ -19,6 +19,7 @@ from habitat.geometry import Box, Floats, Geometry, bounding_box, grow
 from habitat.image import Image
 from habitat.io._grids import (
     as_geometry,
+    clip_hu,
     coverage,
     interpolation_of,
     needed,
@@ -75,7 +76,7 @@ def bring_together(
     for name, image in channels.items():
         how = interpolation_of(image)
         part, clipped = clip_hu(needed(image, crop, how))
-        sampled = sample(part, crop, how)
+        sampled = sample(part, crop, how, mask)
         array = np.array(sampled.array, dtype=np.float32)
         if sampled.inside is not None:
             array[~sampled.inside] = np.nan
@@ -170,22 +171,6 @@ def _one_grid(a: Geometry, b: Geometry) -> bool:
         return False
     start = a.index(b.world((0, 0, 0)))
     return bool(np.abs(start - np.rint(start)).max() < 1e-3)
-
-
-def clip_hu(image: Image) -> tuple[Image, list[str]]:
-    """Bring padding and metal of a CT into [-1024, 3071] HU; say how many voxels."""
-    if image.unit != "HU" or image.is_map:
-        return image, []
-    finite = np.isfinite(image.array)
-    low = int(np.count_nonzero((image.array < -1024) & finite))
-    high = int(np.count_nonzero((image.array > 3071) & finite))
-    if not low and not high:
-        return image, []
-    text = (
-        f"HU clipped to [-1024, 3071] near the tumor: {low} voxels below, {high} above"
-    )
-    clipped = np.where(finite, np.clip(image.array, -1024, 3071), np.nan)
-    return image.replace(clipped), [text]
 
 
 def missing_values(on: OnGrid) -> tuple[list[HabitatError], list[str]]:

@@ -114,12 +114,15 @@ class Sampled:
     smoothing_mm: tuple[float, float, float]  # sd along the source's (z, y, x)
 
 
-def sample(image: Image, target: Geometry, interpolation: str) -> Sampled:
+def sample(
+    image: Image, target: Geometry, interpolation: str, tumor: Image | None = None
+) -> Sampled:
     """Values of `image` at the voxel centers of `target`.
 
     Only the part of the image that `target` needs is worked on. NaN and infinite voxels
     take their nearest good neighbor's value; where they weigh more than 5 % of a new
-    voxel (75 % in a map, which is NaN outside the tumor), that is NaN.
+    voxel, that is NaN. In a map they have no weight; a new voxel is NaN where they
+    weigh more than half of what lies in the `tumor`, or 75 % if none is given.
     """
     image = needed(image, target, interpolation)
     if image.geometry.same_as(target):
@@ -132,6 +135,10 @@ def sample(image: Image, target: Geometry, interpolation: str) -> Sampled:
         return Sampled(out, seen, interpolation, _UNSMOOTHED)
     sigma = antialias(matrix)
     finite = np.isfinite(image.array)
+    z, y, x = (round(float(s), 6) for s in sigma * image.geometry.spacing)
+    if image.is_map and order == 1:
+        out = _sample_map(image, sigma, matrix, target.shape, tumor)
+        return Sampled(out.astype(np.float32), seen, interpolation, (z, y, x))
     values = image.array.astype(np.float64)
     if not finite.all():
         values = fill(values, finite)
@@ -140,12 +147,51 @@ def sample(image: Image, target: Geometry, interpolation: str) -> Sampled:
     if image.unit == "HU" and not image.is_map:
         out = np.rint(out)
     if not finite.all():
-        most = _MISSING_MAP if image.is_map else _MISSING
         bad = (~finite).astype(np.float64)
         bad = ndimage.gaussian_filter(bad, sigma, mode="nearest")
-        out[_interpolate(bad, matrix, target.shape, 1) > most] = np.nan
-    z, y, x = (round(float(s), 6) for s in sigma * image.geometry.spacing)
+        out[_interpolate(bad, matrix, target.shape, 1) > _MISSING] = np.nan
     return Sampled(out.astype(np.float32), seen, interpolation, (z, y, x))
+
+
+def _sample_map(
+    image: Image,
+    sigma: Floats,
+    matrix: Floats,
+    shape: Sequence[int],
+    tumor: Image | None,
+) -> Floats:
+    """Mean of the values there are, NaN where too few of them are."""
+    finite = np.isfinite(image.array)
+
+    def weight(array: npt.NDArray[Any]) -> Floats:
+        smooth = ndimage.gaussian_filter(array.astype(float), sigma, mode="nearest")
+        return np.asarray(_interpolate(smooth, matrix, shape, 1))
+
+    there = weight(finite)
+    out = weight(np.where(finite, image.array, 0)) / np.maximum(there, 1e-9)
+    if tumor is None:
+        out[there < 1 - _MISSING_MAP] = np.nan
+        return out
+    own = coverage(tumor, image.geometry) >= 0.5 - 1e-9
+    whole = weight(own)
+    out[(weight(finite & own) < 0.5 * whole) | (whole < 1e-6)] = np.nan
+    return out
+
+
+def clip_hu(image: Image) -> tuple[Image, list[str]]:
+    """Bring padding and metal of a CT into [-1024, 3071] HU; say how many voxels."""
+    if image.unit != "HU" or image.is_map:
+        return image, []
+    finite = np.isfinite(image.array)
+    low = int(np.count_nonzero((image.array < -1024) & finite))
+    high = int(np.count_nonzero((image.array > 3071) & finite))
+    if not low and not high:
+        return image, []
+    text = (
+        f"HU clipped to [-1024, 3071] near the tumor: {low} voxels below, {high} above"
+    )
+    clipped = np.where(finite, np.clip(image.array, -1024, 3071), np.nan)
+    return image.replace(clipped), [text]
 
 
 def needed(image: Image, target: Geometry, interpolation: str) -> Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,9 @@ from habitat.geometry import Floats, Geometry, bounding_box
 from habitat.image import Image
 from habitat.io._files import to_simpleitk
 from habitat.io._grids import (
+    ORDERS,
     antialias,
+    clip_hu,
     coverage,
     fill,
     index_map,
@@ -35,6 +37,9 @@ _LEVELS = ((4, 4.0), (2, 2.0), (1, 1.0))  # shrink factor, Gaussian sd in mm
 _CONTROL_MM = 30.0
 _SAMPLES = 40_000
 _SEED = 1
+_BEYOND_MM = 20.0  # of the moving image, around what is compared
+_LOST = 0.9  # NCC below which an image that cannot be moved to a better place is told
+_Masks: TypeAlias = "tuple[sitk.Image, sitk.Image]"  # fixed, moving; 1 where compared
 _NCC_DROP = 0.02
 _FEWEST = 4  # voxels along each axis that smoothing and interpolation need
 
@@ -63,12 +68,26 @@ class Registration:
     report: dict[str, Any]
     transform: sitk.Transform
 
-    def apply(self, image: ImageLike) -> Image:
+    def apply(self, image: ImageLike, *, interpolation: str | None = None) -> Image:
         """Bring another image in the moving image's position onto the same grid.
 
-        Masks by linear interpolation >= 0.5.
+        Parameters
+        ----------
+        image : image-like
+            An Image with a boolean array is a mask (linear interpolation >= 0.5).
+        interpolation : {"linear", "cubic", "nearest"}, optional
+            By default by content as in `resample`; "nearest" for other labels.
+
+        Returns
+        -------
+        Image
+            On the fixed image's grid, NaN (labels: 0) where `image` does not reach.
         """
-        return _moved(read(image), self.transform, self.image.geometry)
+        if interpolation is not None:
+            one_of("interpolation", interpolation, ORDERS)
+        other, clipped = clip_hu(read(image))
+        out = _moved(other, self.transform, self.image.geometry, interpolation)
+        return out.replace(out.array, notes=clipped)
 
 
 def register(
@@ -115,7 +134,8 @@ def register(
     Warns
     -----
     HabitatWarning
-        If the images correlate less than before, by more than 0.02: look at them.
+        If the images correlate less than before, by more than 0.02, or no position is
+        better than the given one, where they correlate by less than 0.9: look at them.
 
     Notes
     -----
@@ -123,8 +143,10 @@ def register(
     random samples of a fixed seed, one thread: the same images give the same numbers on
     any number of cores. Where the mutual information is not better than after rigid
     registration, or in the given position, that is kept; report and notes say so.
-    One resampling (HU: cubic B-spline, rounded; all else linear), after a Gaussian as
-    `resample` uses it where the fixed voxels are larger.
+    Padding (HU of -1024 and less, NaN) is not compared, and values beyond the 0.1st and
+    99.9th percentile count as these. One resampling (HU: clipped to [-1024, 3071],
+    cubic B-spline, rounded; all else linear), after a Gaussian as `resample` uses it
+    where the fixed voxels are larger.
     Source: Mattes et al., IEEE TMI 2003;22:120; margin and bounds of the Jacobian
     are those usual for multi-phase CT.
 
@@ -142,10 +164,10 @@ def register(
     still, other = read(fixed), read(moving)
     tumor = read_mask(mask, label=label, reference=[still])
     tumor = tumor.crop(bounding_box(tumor.array))
-    part = _region(still, other, tumor, margin)
-    matched = _match(part, other, tumor, kind)
+    part, near = _region(still, other, tumor, margin)
+    matched = _match(part, near, tumor, kind)
     report = {"region_mm": _extent_mm(part.geometry), **matched.report}
-    report |= _agreement(part, other, matched.transform)
+    report |= _agreement(part, near, matched.transform)
     report |= _shift(tumor, matched.transform)
     report |= {"dice_before": None, "dice_after": None}
     if moving_mask is not None:
@@ -154,13 +176,16 @@ def register(
         report["dice_after"] = _dice(tumor, second, matched.transform, still)
     notes = _notes(kind, report)
     report["notes"] = list(notes)
+    other, clipped = clip_hu(other)
     out = _moved(other, matched.transform, still.geometry)
-    out = out.replace(out.array, notes=notes)
+    out = out.replace(out.array, notes=[*clipped, *notes])
     return Registration(out, report, matched.transform)
 
 
-def _region(still: Image, other: Image, tumor: Image, margin: float) -> Image:
-    """Part of the fixed image that is compared; raise all that forbids it."""
+def _region(
+    still: Image, other: Image, tumor: Image, margin: float
+) -> tuple[Image, Image]:
+    """Parts of both images that are compared; raise all that forbids it."""
     problems: list[HabitatError] = []
     points = tumor.geometry.world(np.argwhere(tumor.array))
     for name, image in (("fixed", still), ("moving", other)):
@@ -180,7 +205,22 @@ def _region(still: Image, other: Image, tumor: Image, margin: float) -> Image:
         if name == "fixed":
             region = part
     raise_all(problems)
-    return region
+    box = other.geometry.box_around(region.geometry, _BEYOND_MM)
+    assert box is not None
+    return _comparable(region), _comparable(other.crop(box))
+
+
+def _comparable(part: Image) -> Image:
+    """Without padding (NaN) and with rare extremes clipped.
+
+    Padding stays with the scanner and would hold the images where they are; a few
+    extreme voxels would leave the others one bin of the histogram.
+    """
+    values = part.array.astype(np.float32)
+    if part.unit == "HU":
+        values[values <= -1024] = np.nan
+    low, high = np.nanpercentile(values, (0.1, 99.9))
+    return part.replace(np.clip(values, low, high) if low < high else values)
 
 
 def _unusable(name: str, part: Image) -> list[HabitatError]:
@@ -188,7 +228,8 @@ def _unusable(name: str, part: Image) -> list[HabitatError]:
         what = f"has {part.geometry.shape} voxels (z, y, x) around the tumor"
         fix = f"at least {_FEWEST} along each axis are needed: widen margin_mm"
         return [GeometryError(what, name, fix)]
-    values = part.array[np.isfinite(part.array)]
+    values = _comparable(part).array if np.isfinite(part.array).any() else part.array
+    values = values[np.isfinite(values)]
     if values.size and values.min() < values.max():
         return []
     what = "is constant around the tumor: nothing in it says where it is"
@@ -211,17 +252,20 @@ def _match(part: Image, other: Image, tumor: Image, kind: str) -> _Matched:
     grid = part.geometry.resampled((side, side, side))
     filled = _filled(part)
     fixed = _itk(filled.replace(sample(filled, grid, "linear").array, grid))
-    box = other.geometry.box_around(part.geometry, 20.0)
-    assert box is not None
-    moving = _itk(_filled(other.crop(box)))
+    seen = sample(Image(np.isfinite(part.array) * 1.0, part.geometry), grid, "linear")
+    masks = (
+        _itk_mask(Image(seen.array > 0.5, grid)),
+        _itk_mask(Image(np.isfinite(other.array), other.geometry)),
+    )
+    moving = _itk(_filled(other))
     center = tumor.geometry.world(np.argwhere(tumor.array).mean(axis=0))
     rigid = sitk.Euler3DTransform()
     rigid.SetCenter(center.tolist())
     try:
-        found, method = _optimized(fixed, moving, rigid, kind)
+        found, method = _optimized(fixed, moving, masks, rigid, kind)
         tried = {"none": sitk.Euler3DTransform(), "rigid": rigid, kind: found}
         metric = {
-            name: _method(fixed, one).MetricEvaluate(fixed, moving)
+            name: _method(fixed, masks, one).MetricEvaluate(fixed, moving)
             for name, one in tried.items()
         }
     except RuntimeError as error:
@@ -248,9 +292,13 @@ def _match(part: Image, other: Image, tumor: Image, kind: str) -> _Matched:
 
 
 def _optimized(
-    fixed: sitk.Image, moving: sitk.Image, rigid: sitk.Euler3DTransform, kind: str
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    masks: _Masks,
+    rigid: sitk.Euler3DTransform,
+    kind: str,
 ) -> tuple[sitk.Transform, sitk.ImageRegistrationMethod]:
-    method = _stepping(fixed, rigid)
+    method = _stepping(fixed, masks, rigid)
     method.Execute(fixed, moving)
     if kind == "rigid":
         return rigid, method
@@ -259,13 +307,13 @@ def _optimized(
         affine.SetCenter(rigid.GetCenter())
         affine.SetMatrix(rigid.GetMatrix())
         affine.SetTranslation(rigid.GetTranslation())
-        method = _stepping(fixed, affine)
+        method = _stepping(fixed, masks, affine)
         method.Execute(fixed, moving)
         return affine, method
     extent = np.multiply(fixed.GetSize(), fixed.GetSpacing())
     meshes = [max(1, round(e / _CONTROL_MM)) for e in extent.tolist()]
     bending = sitk.BSplineTransformInitializer(fixed, meshes, 3)
-    method = _method(fixed, bending)
+    method = _method(fixed, masks, bending)
     method.SetMovingInitialTransform(rigid)
     method.SetShrinkFactorsPerLevel([2])  # finer adds nothing at 30 mm, and minutes
     method.SetSmoothingSigmasPerLevel([2.0])
@@ -284,9 +332,9 @@ def _optimized(
 
 
 def _stepping(
-    fixed: sitk.Image, transform: sitk.Transform
+    fixed: sitk.Image, masks: _Masks, transform: sitk.Transform
 ) -> sitk.ImageRegistrationMethod:
-    method = _method(fixed, transform)
+    method = _method(fixed, masks, transform)
     _pyramid(method, fixed)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=1.0, minStep=1e-3, numberOfIterations=150, relaxationFactor=0.6
@@ -296,7 +344,7 @@ def _stepping(
 
 
 def _method(
-    fixed: sitk.Image, transform: sitk.Transform
+    fixed: sitk.Image, masks: _Masks, transform: sitk.Transform
 ) -> sitk.ImageRegistrationMethod:
     """Mutual information at full resolution, on one thread."""
     method = sitk.ImageRegistrationMethod()
@@ -306,6 +354,8 @@ def _method(
     share = min(1.0, _SAMPLES / fixed.GetNumberOfPixels())
     method.SetMetricSamplingStrategy(method.RANDOM if share < 1 else method.NONE)
     method.SetMetricSamplingPercentage(share, _SEED)
+    method.SetMetricFixedMask(masks[0])
+    method.SetMetricMovingMask(masks[1])
     method.SetInterpolator(sitk.sitkLinear)
     method.SetInitialTransform(transform, inPlace=True)
     return method
@@ -404,7 +454,8 @@ def _notes(kind: str, report: dict[str, Any]) -> list[str]:
     kept = report["kept"]
     if kept == "none":
         text = "registration found no better position: the image stays where it was"
-        return [f"{text} (NCC {report['ncc_before']:.3f})"]
+        text = f"{text} (NCC {report['ncc_before']:.3f})"
+        return [warn(text) if report["ncc_before"] < _LOST else text]
     how = kind if kept == kind else f"{kept}, {kind} was no better"
     text = f"registered ({how}), tumor moved {report['shift_mm']:.2f} mm, {numbers}"
     if report["ncc_after"] < report["ncc_before"] - _NCC_DROP:
@@ -420,19 +471,27 @@ def _extent_mm(grid: Geometry) -> list[float]:
 # --- resampling -----------------------------------------------------------------------
 
 
-def _moved(image: Image, transform: sitk.Transform, grid: Geometry) -> Image:
+def _moved(
+    image: Image,
+    transform: sitk.Transform,
+    grid: Geometry,
+    interpolation: str | None = None,
+) -> Image:
     """Sample an image once through a transform; NaN where it does not reach."""
     if image.array.dtype == bool:
         share = _sampled(image.array * 1.0, image.geometry, transform, grid, "linear")
         return image.replace(np.nan_to_num(share) >= 0.5 - 1e-6, grid)
-    name = interpolation_of(image)
+    name = interpolation or interpolation_of(image)
+    if name == "nearest" and image.array.dtype.kind in "iu":
+        out = _sampled(image.array, image.geometry, transform, grid, name)
+        return image.replace(np.nan_to_num(out).astype(image.array.dtype), grid)
     finite = np.isfinite(image.array)
     values = _filled(image).array.astype(np.float64)
     if name != "nearest":
         sigma = antialias(index_map(image.geometry, grid))
         values = ndimage.gaussian_filter(values, sigma, mode="nearest")
     out = _sampled(values, image.geometry, transform, grid, name)
-    if image.unit == "HU":
+    if image.unit == "HU" and not image.is_map:
         out = np.rint(out)
     if not finite.all():
         bad = _sampled(~finite * 1.0, image.geometry, transform, grid, "linear")
@@ -479,6 +538,10 @@ def _filled(image: Image) -> Image:
     if finite.all():
         return image
     return image.replace(fill(image.array.astype(np.float64), finite))
+
+
+def _itk_mask(image: Image) -> sitk.Image:
+    return to_simpleitk(image.replace(image.array.astype(np.uint8)))
 
 
 def _itk(image: Image) -> sitk.Image:

@@ -52,5 +52,7 @@ def as_map(
     notes : sequence of str
         What a reader of the map must know.
     """
-    array = np.asarray(values, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        array = np.array(values, dtype=np.float32)
+    array[~np.isfinite(array)] = np.nan
     return Image(array, geometry, unit=unit, notes=notes, meta={"map": dict(how)})

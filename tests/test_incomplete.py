@@ -181,3 +181,30 @@ def test_maps_are_perturbed_as_maps():
     }
     assert found.table["mean_b"].notna().all()
     assert found.table["dice"].median() > 0.5
+
+
+def test_a_gated_core_stays_without_value_on_a_coarser_grid():
+    """A new voxel needs half of its part of the tumor, not some survivors."""
+    rng = np.random.default_rng(0)
+    z, y, x = np.indices((40, 40, 40)) - 19.5
+    distance = np.sqrt(z * z + y * y + x * x)
+    core = (distance < 8) & (rng.random(distance.shape) < 0.8)
+    values = np.where(
+        (distance > 18) | core, np.nan, distance + rng.normal(0, 1, z.shape)
+    )
+    grid = habitat.Geometry.from_spacing(values.shape, (1, 1, 1))
+    maps = {"a": as_map(values, grid, {"function": "test"})}
+    maps["b"] = maps["a"].replace(np.where(distance > 18, np.nan, x))
+    result = habitat.segment_channels(maps, Image(distance <= 18, grid), k=3, grid=4.0)
+    inside = habitat.resample(Image(distance < 6, grid), result.geometry).array
+    shown = result.images["a"].array[inside[result.box]]
+    assert np.isnan(shown).mean() > 0.9
+    rim = (result.labels > 0) & ~inside
+    gone = np.isnan(result.images["a"].array[rim[result.box]])
+    assert gone.mean() < 0.1
+
+
+def test_an_overflow_is_no_value():
+    grid = habitat.Geometry.from_spacing((1, 1, 2), (1, 1, 1))
+    made = as_map(np.array([[[1e39, 1.0]]]), grid, {})
+    assert np.isnan(made.array[0, 0, 0])

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from habitat import Geometry, Image
-from habitat.errors import ConfigError, GeometryError, InputError
+from habitat.errors import ConfigError, GeometryError, HabitatWarning, InputError
 from habitat.io._register import register
 from habitat.phantoms import PhasePhantom, phantom
 
@@ -179,3 +179,38 @@ def test_missing_values_stay_missing(case) -> None:
     found = register(moving, case.phases["venous"], case.mask)
     assert np.isnan(found.image.array[:2]).all()
     assert off(found, case.motion["arterial"])[0] < 0.5
+
+
+@pytest.mark.parametrize("value", [-3024, -1024, 30000])
+def test_padding_and_metal_hold_nothing_in_place(case, value) -> None:
+    arterial, venous = case.phases["arterial"], case.phases["venous"]
+    grid = venous.geometry
+    far = np.zeros(grid.shape, bool)  # fixed to the scanner, not to the patient
+    if value < 0:
+        points = grid.world(np.moveaxis(np.indices(grid.shape), 0, -1))
+        far = np.hypot(*(points - CENTER[:3])[..., :2].transpose(3, 0, 1, 2)) > 34
+    else:
+        far[3, 10, 10] = True
+    pair = [i.replace(np.where(far, value, i.array)) for i in (arterial, venous)]
+    found = register(*pair, case.mask)
+    mm, degrees = off(found, case.motion["arterial"])
+    assert (mm < 0.3, degrees < 0.3) == (True, True)
+    assert any("clipped" in note for note in found.image.notes) == (value != -1024)
+
+
+def test_labels_follow_by_the_nearest_voxel(case) -> None:
+    found = register(case.phases["arterial"], case.phases["venous"], case.mask)
+    labels = case.truth.replace(case.truth.array, unit="labels")
+    again = found.apply(labels, interpolation="nearest").array
+    assert again.dtype == np.uint8
+    assert set(np.unique(again)) == {0, 1, 2, 3, 4}
+    with pytest.raises(ConfigError, match="nearest"):
+        found.apply(labels, interpolation="nearst")
+
+
+def test_an_image_that_fits_nowhere_is_told(case) -> None:
+    venous = case.phases["venous"]
+    rng = np.random.default_rng(0)
+    noise = venous.replace(rng.normal(0, 50, venous.array.shape))
+    with pytest.warns(HabitatWarning, match="NCC"):
+        register(noise, venous, case.mask)

@@ -353,3 +353,18 @@ def test_maps_can_be_clustered(phantom):
     )
     result = habitat.segment_channels(maps, phantom.mask, k=3)
     assert result.k == 3
+
+
+@pytest.mark.parametrize("width", [0.1, 0.2, 0.25])
+def test_values_on_a_decimal_lattice_get_the_level_above_the_edge(width):
+    tenths = np.arange(7, 34).reshape(3, 3, 3)
+    image = Image((tenths / 10).astype(np.float32), spacing=(1, 1, 1), unit="mg/mL")
+    tumor = Image(np.ones((3, 3, 3), bool), spacing=(1, 1, 1))
+    with pytest.warns(HabitatWarning):
+        maps = texture_maps(
+            image, tumor, features="glcm_JointAverage", bin_width=width, spacing=None
+        )
+    how = maps["mg/mL_glcm_JointAverage"].meta["map"]
+    exact = (100 * tenths) // round(1000 * width)  # in whole numbers
+    assert how["levels"] == exact.max() - exact.min() + 1
+    assert how["lowest"] == pytest.approx(exact.min() * width)

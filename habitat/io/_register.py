@@ -7,27 +7,21 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk
-from scipy import ndimage
 
 from habitat._check import at_least, one_of, warn
 from habitat.errors import GeometryError, HabitatError, InputError, raise_all
-from habitat.geometry import Floats, Geometry, bounding_box
+from habitat.geometry import Geometry, bounding_box
 from habitat.image import Image
-from habitat.io._files import to_simpleitk
 from habitat.io._grids import (
     ORDERS,
-    antialias,
     clip_hu,
     coverage,
-    fill,
-    index_map,
-    interpolation_of,
     sample,
 )
 from habitat.io._masks import read_mask
 from habitat.io._sources import ImageLike, MaskLike, read
+from habitat.io._warp import itk_image, itk_mask, warp, without_gaps
 
 TRANSFORMS = ("rigid", "affine", "bspline")
 JACOBIAN = (0.5, 2.0)  # tissue that shrinks or grows more is not the same tissue
@@ -86,7 +80,7 @@ class Registration:
         if interpolation is not None:
             one_of("interpolation", interpolation, ORDERS)
         other, clipped = clip_hu(read(image))
-        out = _moved(other, self.transform, self.image.geometry, interpolation)
+        out = warp(other, self.transform, self.image.geometry, interpolation)
         return out.replace(out.array, notes=clipped)
 
 
@@ -177,7 +171,7 @@ def register(
     notes = _notes(kind, report)
     report["notes"] = list(notes)
     other, clipped = clip_hu(other)
-    out = _moved(other, matched.transform, still.geometry)
+    out = warp(other, matched.transform, still.geometry)
     out = out.replace(out.array, notes=[*clipped, *notes])
     return Registration(out, report, matched.transform)
 
@@ -250,14 +244,14 @@ def _match(part: Image, other: Image, tumor: Image, kind: str) -> _Matched:
     """Find the transform, and what the optimizer says of it."""
     side = max(_WORK_MM, min(part.geometry.spacing))
     grid = part.geometry.resampled((side, side, side))
-    filled = _filled(part)
-    fixed = _itk(filled.replace(sample(filled, grid, "linear").array, grid))
+    filled = without_gaps(part)
+    fixed = itk_image(filled.replace(sample(filled, grid, "linear").array, grid))
     seen = sample(Image(np.isfinite(part.array) * 1.0, part.geometry), grid, "linear")
     masks = (
-        _itk_mask(Image(seen.array > 0.5, grid)),
-        _itk_mask(Image(np.isfinite(other.array), other.geometry)),
+        itk_mask(Image(seen.array > 0.5, grid)),
+        itk_mask(Image(np.isfinite(other.array), other.geometry)),
     )
-    moving = _itk(_filled(other))
+    moving = itk_image(without_gaps(other))
     center = tumor.geometry.world(np.argwhere(tumor.array).mean(axis=0))
     rigid = sitk.Euler3DTransform()
     rigid.SetCenter(center.tolist())
@@ -422,7 +416,7 @@ def _agreement(part: Image, other: Image, transform: sitk.Transform) -> dict[str
     """Normalized cross-correlation in the region, before and after."""
     out = {}
     for name, how in (("before", sitk.Transform(3, 1)), ("after", transform)):
-        values = _moved(other, how, part.geometry).array
+        values = warp(other, how, part.geometry).array
         good = np.isfinite(values) & np.isfinite(part.array)
         ncc = np.corrcoef(values[good], part.array[good])[0, 1]
         out[f"ncc_{name}"] = round(float(ncc), 6)
@@ -443,7 +437,7 @@ def _dice(
     tumor: Image, second: Image, transform: sitk.Transform, still: Image
 ) -> float:
     first = coverage(tumor, still.geometry) >= 0.5 - 1e-9
-    moved = _moved(second, transform, still.geometry).array
+    moved = warp(second, transform, still.geometry).array
     both = int(np.count_nonzero(first & moved))
     total = int(np.count_nonzero(first)) + int(np.count_nonzero(moved))
     return round(2 * both / max(total, 1), 6)
@@ -466,83 +460,3 @@ def _notes(kind: str, report: dict[str, Any]) -> list[str]:
 def _extent_mm(grid: Geometry) -> list[float]:
     extent = np.multiply(grid.shape, grid.spacing)
     return [round(float(e), 3) for e in extent]
-
-
-# --- resampling -----------------------------------------------------------------------
-
-
-def _moved(
-    image: Image,
-    transform: sitk.Transform,
-    grid: Geometry,
-    interpolation: str | None = None,
-) -> Image:
-    """Sample an image once through a transform; NaN where it does not reach."""
-    if image.array.dtype == bool:
-        share = _sampled(image.array * 1.0, image.geometry, transform, grid, "linear")
-        return image.replace(np.nan_to_num(share) >= 0.5 - 1e-6, grid)
-    name = interpolation or interpolation_of(image)
-    if name == "nearest" and image.array.dtype.kind in "iu":
-        out = _sampled(image.array, image.geometry, transform, grid, name)
-        return image.replace(np.nan_to_num(out).astype(image.array.dtype), grid)
-    finite = np.isfinite(image.array)
-    values = _filled(image).array.astype(np.float64)
-    if name != "nearest":
-        sigma = antialias(index_map(image.geometry, grid))
-        values = ndimage.gaussian_filter(values, sigma, mode="nearest")
-    out = _sampled(values, image.geometry, transform, grid, name)
-    if image.unit == "HU" and not image.is_map:
-        out = np.rint(out)
-    if not finite.all():
-        bad = _sampled(~finite * 1.0, image.geometry, transform, grid, "linear")
-        out[bad > 0.05] = np.nan
-    return image.replace(out.astype(np.float32), grid)
-
-
-_INTERPOLATORS = {
-    "nearest": sitk.sitkNearestNeighbor,
-    "linear": sitk.sitkLinear,
-    "cubic": sitk.sitkBSpline,
-}
-
-
-def _sampled(
-    values: npt.NDArray[Any],
-    geometry: Geometry,
-    transform: sitk.Transform,
-    grid: Geometry,
-    interpolation: str,
-) -> Floats:
-    source = to_simpleitk(Image(values, geometry))
-    lattice = to_simpleitk(Image(np.empty((1, 1, 1), np.uint8), grid.crop(_FIRST)))
-    filtered = sitk.Resample(
-        source,
-        grid.shape[::-1],
-        transform,
-        _INTERPOLATORS[interpolation],
-        lattice.GetOrigin(),
-        lattice.GetSpacing(),
-        lattice.GetDirection(),
-        math.nan,
-        sitk.sitkFloat64,
-    )
-    out: Floats = sitk.GetArrayFromImage(filtered)
-    return out
-
-
-_FIRST = (slice(0, 1), slice(0, 1), slice(0, 1))
-
-
-def _filled(image: Image) -> Image:
-    finite = np.isfinite(image.array)
-    if finite.all():
-        return image
-    return image.replace(fill(image.array.astype(np.float64), finite))
-
-
-def _itk_mask(image: Image) -> sitk.Image:
-    return to_simpleitk(image.replace(image.array.astype(np.uint8)))
-
-
-def _itk(image: Image) -> sitk.Image:
-    return to_simpleitk(image.replace(image.array.astype(np.float32)))

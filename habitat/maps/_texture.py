@@ -35,6 +35,7 @@ FEATURES = {
 _BY_NAME_ONLY = ("MCC",)  # takes longer than all others of its class
 _IN_UNIT = ("Minimum", "10Percentile", "90Percentile", "Maximum", "Mean", "Median")
 _MOST_LEVELS = 65_535
+_EDGE = 4 * float(np.finfo(np.float32).eps)
 _BLOCK = 2048  # voxels that a thread does at a time
 _Kernel = Callable[[npt.NDArray[np.int64], Floats], None]  # of (centers, out)
 
@@ -105,9 +106,11 @@ def texture_maps(
     Notes
     -----
     Names and values are those of pyradiomics' voxel mode (``maskedKernel``, gray levels
-    from the whole tumor, GLCM at distance 1 and symmetric, no weights), with four
+    from the whole tumor, GLCM at distance 1 and symmetric, no weights), with five
     exceptions where pyradiomics' own value depends on rounding or on other voxels:
 
+    - A value that is an edge between gray levels but for its rounding to float32 (an
+      image in steps of 0.1, say) belongs to the level above.
     - MCC has a value also where the window has no pair in some direction; pyradiomics
       then fails for all voxels unless it is run voxel by voxel.
     - Skewness and Kurtosis of equal values are 0; pyradiomics gives 1 or -1 where the
@@ -266,18 +269,22 @@ def _levels(
     """Gray levels as pyradiomics makes them: half-open bins, from all of the tumor."""
     values = array[tumor].astype(np.float64)
     low, high = values.min(), values.max()
+    levels = np.zeros(array.shape, np.int32)
     if width is None:
         edges = np.histogram_bin_edges(values, count or 1)
         edges[-1] += 1  # the highest value belongs to the last bin
+        levels[tumor] = np.digitize(values, edges)
+        lowest = float(edges[0])
     else:
         if (high - low) / width >= _MOST_LEVELS - 1:
             what = f"{width:g} makes {(high - low) / width:.3g} gray levels of"
             what = f"{what} [{low:g}, {high:g}], at most {_MOST_LEVELS} can be used"
             raise ConfigError(what, "`bin_width`", "choose a larger one")
-        edges = np.arange(low - low % width, high + 2 * width, width)
-    levels = np.zeros(array.shape, np.int32)
-    levels[tumor] = np.digitize(values, edges)
-    return _Bins(levels, int(levels.max()), float(edges[0]))
+        near = _EDGE * max(abs(low), abs(high)) / width  # the rounding of float32
+        first = np.floor(low / width + near)
+        levels[tumor] = np.floor(values / width - first + near) + 1
+        lowest = float(first * width)
+    return _Bins(levels, int(levels.max()), lowest)
 
 
 # --- windows --------------------------------------------------------------------------

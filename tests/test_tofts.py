@@ -230,6 +230,55 @@ def test_aif_says_what_is_wrong(times, values, kind, what):
         AIF(times, values, kind)
 
 
+def injected_before(frames):
+    """AIF from -60 s with the bolus at -30 s, tissue of Ktrans 0.25 and kep 0.5."""
+    t = np.linspace(-60, 300, 361)
+    cp = np.where(t < -30, 0, 5 * np.exp(-(t + 30) / 100))
+    fine = np.linspace(-60, 300, 36001)
+    steps = np.convolve(np.interp(fine, t, cp), np.exp(-0.5 / 60 * (fine + 60)))
+    c = np.interp(frames, fine, 0.25 / 60 * 0.01 * steps[: fine.size])
+    return AIF(t, cp, "plasma"), np.column_stack([c, 2 * c])
+
+
+def test_uptake_before_the_first_frame_is_fitted():
+    aif, c = injected_before(TIMES)
+    maps = tofts_maps(*series(c), times=TIMES, aif=aif, fit="bounded")
+    for name, true in (("ktrans", [0.25, 0.5]), ("kep", 0.5)):
+        np.testing.assert_allclose(maps[name].array[0, 1], true, rtol=2e-3)
+    assert any("before the first frame" in note for note in maps["ktrans"].notes)
+    both = np.arange(-60, 300, 4.0)  # frames of all of it
+    aif, c = injected_before(both)
+    np.testing.assert_allclose(fit(c, both, aif=aif)["kep"], 0.5, rtol=0.01)
+
+
+@pytest.mark.parametrize("delay", [None, 5, "voxel"])
+def test_linear_fits_without_the_first_uptake_are_refused(delay):
+    aif, c = injected_before(TIMES)
+    text = r"\d% of the AIF's area lies before the first frame.*bounded"
+    with pytest.raises(HabitatError, match=text):
+        fit(c, TIMES, aif=aif, delay=delay)
+    with pytest.raises(HabitatError, match=text):
+        fit(c, TIMES, delay=-30)
+    late = AIF(np.array([-60.0, 0, 4, 300]), [0, 0, 5, 1], "plasma")  # nothing is lost
+    assert np.isfinite(fit(c, TIMES, aif=late, delay=delay)["ktrans"]).all()
+
+
+def test_signal_that_starts_after_contrast_is_told():
+    aif, c = injected_before(TIMES)
+    options = {"aif": aif, "fit": "bounded", "signal": SignalModel(**SPGR)}
+    with pytest.warns(HabitatWarning, match="S0 is not one before contrast"):
+        fit(gradient_echo(c), TIMES, None, **options)
+
+
+def test_a_population_is_followed_from_before_the_first_frame():
+    """Frames that start 30 s after the bolus of the population."""
+    c = tissue(np.arange(0, 330, 4.0), [0.1, 0.3], 0.4)
+    t = np.arange(28, 330, 4.0)
+    found = fit(c[7:], t, fit="bounded", delay=-28)
+    np.testing.assert_allclose(found["ktrans"], [0.1, 0.3], rtol=5e-3)
+    np.testing.assert_allclose(found["ve"], 0.4, rtol=5e-3)
+
+
 # --- reference curves -----------------------------------------------------------------
 
 
@@ -455,14 +504,15 @@ def test_a_short_series_has_no_late_area():
 
 
 def test_curves_that_determine_nothing_are_counted():
-    ktrans, ve, _ = mixed(n=8)
+    ktrans, ve, _ = mixed(n=100)
     c = tissue(TIMES, ktrans, ve, delay=12)
     c[7, 1] = np.nan
     c[:, 2] = 0.0
     c[:, 3] *= -1.0
     c[:, 4] = np.linspace(0, 9, TIMES.size) ** 3  # ever faster uptake
     c[:, 5] = 0.2  # constant
-    maps = tofts_maps(*series(c), times=TIMES, delay=12)
+    with pytest.warns(HabitatWarning, match="frame 8: 1 of 100 tumor voxels"):
+        maps = tofts_maps(*series(c), times=TIMES, delay=12)
     found = {name: m.array[0, 1] for name, m in maps.items()}
     assert all(np.isnan(values[1]) for values in found.values())
     assert found["ktrans"][2] == 0
@@ -471,10 +521,43 @@ def test_curves_that_determine_nothing_are_counted():
         assert np.isnan([found["kep"][voxel], found["ve"][voxel]]).all()
     np.testing.assert_allclose(found["ktrans"][[0, 6, 7]], ktrans[[0, 6, 7]], rtol=0.01)
     notes = "; ".join(maps["ktrans"].notes)
-    assert "1 of 8 voxels have a frame without concentration" in notes
-    assert "1 of 8 voxels show no uptake" in notes
+    assert "1 of 100 voxels have a frame without concentration" in notes
+    assert "1 of 100 voxels show no uptake" in notes
     assert "have kep <= 0" in notes
     assert "have Ktrans < 0: kept" in notes
+    assert "frame 8: 1 of 100 tumor voxels have no finite value: left out" in notes
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("unit", [None, "mM"])
+def test_frames_with_missing_values_are_refused(unit, value):
+    c = 1 + np.repeat(tissue(TIMES, 0.2, 0.3, delay=20), 72, axis=1)
+    c[3, :2] = value
+    c[11, 24:] = value
+    text = "frame 12: 48 of 72 tumor voxels have no finite value, 50 in one frame or"
+    with pytest.raises(InputError, match=text):
+        fit(c, TIMES, unit)
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_missing_values_are_counted_over_all_frames(lost):
+    c = np.repeat(tissue(TIMES, 0.2, 0.3, delay=20), 150, axis=1)
+    c[[5, 9], [0, lost - 1]] = np.nan
+    frames, mask = series(c)
+    rows = np.where(
+        mask.array | (np.arange(150) > 9), [f.array for f in frames], np.nan
+    )
+    outside = (
+        [Image(r, f.geometry, unit="mM") for r, f in zip(rows, frames, strict=True)],
+        mask,
+    )
+    if lost == 2:
+        with pytest.raises(InputError, match="frame 6: 1 of 150 .*, 2 in one frame"):
+            tofts_maps(*outside, times=TIMES)
+        return
+    with pytest.warns(HabitatWarning, match="frame 6: 1 of 150 .*: left out"):
+        maps = tofts_maps(*outside, times=TIMES)
+    assert np.isnan(maps["ktrans"].array[0, 1]).sum() == 1
 
 
 @pytest.mark.parametrize("how", ["linear", "bounded"])
@@ -627,6 +710,18 @@ def test_the_frame_whose_registration_fails_is_named(small, register):
         tofts_maps(*small, times=TIMES, register="rigid")
 
 
+def test_registered_frames_that_miss_some_of_the_tumor_are_counted(small, monkeypatch):
+    def shifted(moving, fixed, mask, *, transform):
+        array = moving.array.copy()
+        array[..., 0] = np.nan  # out of the field of view
+        return SimpleNamespace(image=moving.replace(array), report={})
+
+    stand_in = SimpleNamespace(register=shifted)
+    monkeypatch.setitem(sys.modules, "habitat.io._register", stand_in)
+    with pytest.raises(InputError, match="frame 1: 1 of 4 tumor voxels"):
+        tofts_maps(*small, times=TIMES, register="rigid")
+
+
 def test_frames_may_be_arrays(small):
     array = gradient_echo(np.stack([frame.array for frame in small[0]]))
     signal = SignalModel(**SPGR)
@@ -709,19 +804,43 @@ def test_a_tumor_without_uptake_has_no_delay(value):
     c = np.full((TIMES.size, 3), value)
     with pytest.raises(HabitatError, match="does not rise"):
         fit(c, TIMES)
-    with pytest.raises(HabitatError, match="every frame"):
-        fit(c * np.nan, TIMES)
+    with pytest.raises(HabitatError, match="every frame"):  # no T1 explains 0
+        fit(0 * c, TIMES, None, signal=SignalModel(**SPGR))
 
 
 def test_a_bolus_before_its_time_is_told():
     c = tissue(np.arange(0, 320, 4.0), *mixed(n=4)[:2])[3:][: TIMES.size]  # 12 s late
     with pytest.warns(HabitatWarning, match="before it can"):
-        fit(c, TIMES)
+        maps = tofts_maps(*series(c), times=TIMES)
+    assert any("before it can" in note for note in maps["ktrans"].notes)
 
 
 def test_times_in_minutes_are_suspected(small):
     with pytest.warns(HabitatWarning, match="are `times` in seconds"):
-        tofts_maps(*small, times=TIMES / 60, delay=0)
+        maps = tofts_maps(*small, times=TIMES / 60, delay=0)
+    assert any("are `times` in seconds" in note for note in maps["ktrans"].notes)
+
+
+@pytest.mark.parametrize(
+    ("step", "model", "off"),
+    [(10, "extended", 0.13), (20, "extended", 0.96), (20, "tofts", 0.036)],
+)
+def test_linear_fits_of_coarse_frames_are_told(step, model, off):
+    """The numbers are those of the docstring."""
+    t = np.arange(0, 300, float(step))
+    ktrans, ve, vp = mixed(model == "extended")
+    frames = series(tissue(t, ktrans, ve, vp, delay=10))
+    for how in ("linear", "bounded"):
+        maps = tofts_maps(*frames, times=t, model=model, fit=how, delay=10)
+        told = [n for n in maps["ktrans"].notes if f"frames are {step} s apart" in n]
+        assert len(told) == (how == "linear")
+        found = worst(maps["ktrans"].array[0, 1], ktrans)
+        assert found == pytest.approx(off if told else 0, abs=0.01 if told else 1e-3)
+
+
+def test_linear_fits_of_fine_frames_have_no_such_note(small):
+    maps = tofts_maps(*small, times=2 * TIMES, delay=0)  # 8 s
+    assert not any("apart" in note for note in maps["ktrans"].notes)
 
 
 @pytest.mark.parametrize(

@@ -158,16 +158,19 @@ class Plasma:
     record: dict[str, Any]
 
     def shifted(self, delay: float) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
-        """Polygon of the curve some seconds later (s, mM), and where frames are."""
+        """Polygon of the curve some seconds later (s, mM), and where frames are.
+
+        It starts where the curve does, if that is before the first frame.
+        """
         if self.points is None:
-            pieces = np.ceil(np.diff(self.times) / STEP_S - 1e-9).astype(int)
-            spans = zip(self.times[:-1], self.times[1:], pieces, strict=True)
+            ends = np.unique([self.times[0] + min(delay, 0.0), *self.times])
+            pieces = np.ceil(np.diff(ends) / STEP_S - 1e-9).astype(int)
+            spans = zip(ends[:-1], ends[1:], pieces, strict=True)
             parts = [np.linspace(a, b, n, endpoint=False) for a, b, n in spans]
-            grid = np.concatenate([*parts, self.times[-1:]])
+            grid = np.concatenate([*parts, ends[-1:]])
         else:
             bends = self.points + delay
-            within = (bends > self.times[0]) & (bends < self.times[-1])
-            grid = np.union1d(self.times, bends[within])
+            grid = np.union1d(self.times, bends[bends < self.times[-1]])
         return grid, self.curve(grid - delay), np.searchsorted(grid, self.times)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from habitat._check import at_least, integer, keep
+from habitat._check import at_least, integer, keep, warn
 from habitat.case import UNITS, load_inputs
 from habitat.errors import (
     ConfigError,
@@ -110,7 +110,8 @@ def read_series(
     Raises
     ------
     HabitatError
-        If a frame or the mask cannot be used.
+        If a frame or the mask cannot be used, or more than 1 % of the tumor has a frame
+        without a finite value.
     """
     inputs = load_inputs({"frame 1": sources[0]}, mask, label, {"frame 1": "signal"})
     first = inputs.images["frame 1"]
@@ -130,9 +131,27 @@ def read_series(
     curves = np.empty((len(sources), int(tumor.sum())))
     for row, frame in zip(curves, frames, strict=True):
         row[:] = sample(frame, geometry, "linear").array[tumor]
+    notes += _missing(curves)
     return Series(
         geometry, tumor, curves, str(first.unit), tuple(dict.fromkeys(notes)), reports
     )
+
+
+def _missing(curves: Floats) -> list[str]:
+    """NaN and infinite values: up to 1 % of the voxels may be left out."""
+    bad = ~np.isfinite(curves)
+    lost, total = int(bad.any(axis=0).sum()), curves.shape[1]
+    if not lost:
+        return []
+    counts = bad.sum(axis=1)
+    worst = int(counts.argmax())
+    text = f"{counts[worst]} of {total} tumor voxels have no finite value"
+    if lost > counts[worst]:
+        text += f", {lost} in one frame or another"
+    if lost > 0.01 * total:
+        fix = "fill them, or leave this frame and its time out"
+        raise InputError(text, f"frame {worst + 1}", fix)
+    return [warn(f"frame {worst + 1}: {text}: left out")]
 
 
 def _frames(sources: Sequence[Any], first: Image) -> Iterator[Image]:
@@ -280,3 +299,40 @@ def mean_curve(curves: Sequence[Floats]) -> Floats:
         fix = "check the frames; with `signal`, TR and flip angle and T1 in ms"
         raise InputError(what, "series", fix)
     return np.asarray(sum(c.sum(axis=1) for c in good) / count)
+
+
+def model_free(
+    t: Floats, start: float
+) -> tuple[Callable[[Floats], dict[str, Floats]], list[str]]:
+    """Peak, slopes and areas of curves; areas and the late slope are weighted sums."""
+    notes, weights = [], {}
+    for seconds in (60, 90):
+        if t[-1] < start + seconds - 1e-6:
+            text = f"iauc{seconds} is left out: the series ends {t[-1] - start:g} s"
+            notes.append(f"{text} after the last baseline frame")
+        else:
+            weights[f"iauc{seconds}"] = _area(t, start, start + seconds)
+    late = t >= 0.5 * (start + t[-1])
+    late[-2:] = True
+    off = np.where(late, t - t[late].mean(), 0.0)
+    weights["wash_out"] = off / (off @ off)
+    first = int(np.searchsorted(t, start, side="right"))
+
+    def free(curves: Floats) -> dict[str, Floats]:
+        after = curves[first:]
+        at = after.argmax(axis=0)
+        peak = np.take_along_axis(after, at[None], 0)[0]
+        wait = np.where(np.isnan(peak), np.nan, t[first:][at] - start)
+        found = {"peak": peak, "time_to_peak": wait, "wash_in": peak / wait}
+        return {**found, **{name: w @ curves for name, w in weights.items()}}
+
+    return free, notes
+
+
+def _area(t: Floats, start: float, stop: float) -> Floats:
+    """Weights of the frames in the area of a polygon from start to stop."""
+    points = np.unique(np.concatenate([[start, stop], t[(t > start) & (t < stop)]]))
+    width = np.diff(points)
+    trapezoids = 0.5 * (np.append(width, 0.0) + np.append(0.0, width))
+    hats = np.array([np.interp(points, t, row) for row in np.eye(t.size)])
+    return np.asarray(hats @ trapezoids)

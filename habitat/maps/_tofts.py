@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from numbers import Real
@@ -20,7 +20,13 @@ from habitat.kernels import tofts as kernels
 from habitat.kernels._jit import threads as default_threads
 from habitat.maps._aif import AIF, Floats, Plasma, numbers, plasma
 from habitat.maps._common import as_map
-from habitat.maps._series import SignalModel, conversion, mean_curve, read_series
+from habitat.maps._series import (
+    SignalModel,
+    conversion,
+    mean_curve,
+    model_free,
+    read_series,
+)
 
 if TYPE_CHECKING:
     from habitat.io._sources import ChannelLike, MaskLike
@@ -34,6 +40,8 @@ RATE_STEP = 0.06  # of the logarithm of kep
 EARLIEST = -5  # seconds: the bolus of a population may start before the first frame
 SEARCH = 31  # delays tried voxel by voxel, 1 s apart
 LEAST_F = 5.0  # of uptake against noise: about p = 0.01
+EARLY = 0.01  # of the AIF's area before the first frame
+COARSE = 8.0  # seconds between frames
 CHUNK = 2048  # voxels
 NAMES: tuple[str, ...] = (
     "ktrans",
@@ -119,7 +127,8 @@ def tofts_maps(
     ------
     HabitatError
         If an image, the mask, the times or an option cannot be used; all problems of
-        the options at once.
+        the options at once. If more than 1 % of the tumor has a frame without a finite
+        value, or of the area of an AIF lies before the first frame with ``"linear"``.
 
     Notes
     -----
@@ -139,6 +148,9 @@ def tofts_maps(
     bounded; linear 0.5 % where ve is 0.05 or more but 4 % at 0.01, where rounding of
     the signal weighs most. In generated tumors with a delay of 10 s "ktrans" is off by
     up to 40 % (Tofts) and 310 % (extended) without a shift, by 2 % with the default.
+    Frames far apart cost the linear fit's trapezoids accuracy, which a note says above
+    8 s: extended, "ktrans" is off by up to 13 % at 10 s and 96 % at 20 s (Tofts 0.1 and
+    4 %), bounded by 0.1 %, each with the delay known.
 
     Examples
     --------
@@ -161,17 +173,23 @@ def tofts_maps(
         instance("signal", signal, SignalModel, "SignalModel(tr_ms, flip_deg, t10_ms)")
     if threads is not None:
         integer("threads", threads, 1, 512)
+    notes = _time_notes(t, fit)
     seen = read_series(frames, mask, label, register)
+    notes += seen.notes
     convert, start, how_signal = conversion(seen, signal, t)
     relative = "S0" in how_signal["concentration"]
     problem = _Problem.of(t, blood, model, fit, relative)
     parts = [slice(i, i + CHUNK) for i in range(0, seen.curves.shape[1], CHUNK)]
     with ThreadPoolExecutor(threads or default_threads()) as pool:
         curves = list(pool.map(convert, parts))
-        delays = _delays(problem, delay, isinstance(aif, AIF), mean_curve(curves))
+        delays, told = _delays(problem, delay, isinstance(aif, AIF), mean_curve(curves))
+        notes += told
         rates = problem.rates if problem.bounded else problem.rates[:0]
         inputs = [problem.shifted(d, rates) for d in delays]
-        free, notes = _model_free(t, start)
+        if isinstance(aif, AIF) or _mode(delay, aif) == "given":
+            notes += _early(inputs[0], fit, how_signal["concentration"] == "given")
+        free, told = model_free(t, start)
+        notes += told
         done = pool.map(lambda c: {**_best(problem, inputs, c), **free(c)}, curves)
         values = _joined(list(done))
     notes += _judge(values, problem, relative)
@@ -190,7 +208,6 @@ def tofts_maps(
         "register": register,
         "registration": seen.registration,
     }
-    notes = [*seen.notes, *notes]
     units = _units(relative)
     maps = {}
     for name in sorted(values, key=NAMES.index):
@@ -220,7 +237,7 @@ def _check(
     check(one_of, "fit", fit, FITS)
     check(one_of, "register", register, REGISTER)
     if isinstance(delay, Real):
-        check(at_least, "delay", delay, -1e6)
+        check(at_least, "delay", delay, -1e6 if isinstance(aif, AIF) else -3600)
     elif delay is not None:
         check(one_of, "delay", delay, ("global", "voxel"))
     frames = check(_frames, series, FRAMES.get(str(model), 3))
@@ -250,9 +267,20 @@ def _times(times: Any, frames: Sequence[Any]) -> Floats:
         raise ConfigError(what, "`times`")
     if not (np.isfinite(t).all() and (np.diff(t) > 0).all()):
         raise ConfigError("must be finite and ascend", "`times`", "give seconds")
-    if t[-1] - t[0] < 20:
-        warn(f"the series takes {t[-1] - t[0]:g} s: are `times` in seconds?")
     return t
+
+
+def _time_notes(t: Floats, fit: str) -> list[str]:
+    notes = []
+    if t[-1] - t[0] < 20:
+        text = f"the series takes {t[-1] - t[0]:g} s: are `times` in seconds?"
+        notes.append(warn(text))
+    step = float(np.median(np.diff(t)))
+    if fit == "linear" and step > COARSE:
+        text = f"frames are {step:.3g} s apart (median): above {COARSE:g} s the"
+        text += ' trapezoids of fit="linear" cost accuracy, fit="bounded" has none'
+        notes.append(text)
+    return notes
 
 
 # --- fits -----------------------------------------------------------------------------
@@ -339,21 +367,35 @@ def _mode(delay: str | float | None, aif: object) -> str:
 
 def _delays(
     problem: _Problem, delay: str | float | None, measured: bool, mean: Floats
-) -> list[float]:
-    """Delays to try, seconds."""
+) -> tuple[list[float], list[str]]:
+    """Delays to try, seconds, and notes."""
     if delay is None and measured:
-        return [0.0]
+        return [0.0], []
     if delay is not None and not isinstance(delay, str):
-        return [float(delay)]
+        return [float(delay)], []
     if delay == "voxel" and measured:
-        return [float(s) for s in range(SEARCH)]
-    best = _global_delay(problem, mean)
+        return [float(s) for s in range(SEARCH)], []
+    best, notes = _global_delay(problem, mean)
     if delay == "voxel":
-        return [best + s - SEARCH // 2 for s in range(SEARCH)]
-    return [best]
+        return [best + s - SEARCH // 2 for s in range(SEARCH)], notes
+    return [best], notes
 
 
-def _global_delay(problem: _Problem, mean: Floats) -> float:
+def _early(given: _Input, fit: str, known: bool) -> list[str]:
+    """Refuse, or tell of, contrast before the first frame."""
+    share = abs(given.dose[0] / given.dose[-1]) if given.dose[-1] else 0.0
+    if share <= EARLY:
+        return []
+    what = f"{share:.1%} of the AIF's area lies before the first frame"
+    if fit == "linear":
+        what += ", where the linear fit has no integral of the tissue's curve"
+        raise ConfigError(what, "`fit`", 'use fit="bounded"')
+    if known:
+        return [what]
+    return [warn(f"{what}: its signal S0 is not one before contrast")]
+
+
+def _global_delay(problem: _Problem, mean: Floats) -> tuple[float, list[str]]:
     """Delay of a mean curve, to 0.1 s.
 
     The mean of voxels that differ is no Tofts curve but a sum of them, so that the
@@ -376,47 +418,12 @@ def _global_delay(problem: _Problem, mean: Floats) -> float:
         return float(nnls(np.column_stack(columns), mean)[1])
 
     best = min(np.arange(EARLIEST, math.ceil(latest) + 1.0), key=loss)
+    notes = []
     if best == EARLIEST:
         text = "the bolus reaches the tumor before it can by the AIF"
-        warn(f"{text}: are `times` those since injection? give `delay` in seconds")
-    return float(min(best + np.arange(-9, 10) / 10, key=loss))
-
-
-def _model_free(
-    t: Floats, start: float
-) -> tuple[Callable[[Floats], dict[str, Floats]], list[str]]:
-    """Peak, slopes and areas of curves; areas and the late slope are weighted sums."""
-    notes, weights = [], {}
-    for seconds in (60, 90):
-        if t[-1] < start + seconds - 1e-6:
-            text = f"iauc{seconds} is left out: the series ends {t[-1] - start:g} s"
-            notes.append(f"{text} after the last baseline frame")
-        else:
-            weights[f"iauc{seconds}"] = _area(t, start, start + seconds)
-    late = t >= 0.5 * (start + t[-1])
-    late[-2:] = True
-    off = np.where(late, t - t[late].mean(), 0.0)
-    weights["wash_out"] = off / (off @ off)
-    first = int(np.searchsorted(t, start, side="right"))
-
-    def free(curves: Floats) -> dict[str, Floats]:
-        after = curves[first:]
-        at = after.argmax(axis=0)
-        peak = np.take_along_axis(after, at[None], 0)[0]
-        wait = np.where(np.isnan(peak), np.nan, t[first:][at] - start)
-        found = {"peak": peak, "time_to_peak": wait, "wash_in": peak / wait}
-        return {**found, **{name: w @ curves for name, w in weights.items()}}
-
-    return free, notes
-
-
-def _area(t: Floats, start: float, stop: float) -> Floats:
-    """Weights of the frames in the area of a polygon from start to stop."""
-    points = np.unique(np.concatenate([[start, stop], t[(t > start) & (t < stop)]]))
-    width = np.diff(points)
-    trapezoids = 0.5 * (np.append(width, 0.0) + np.append(0.0, width))
-    hats = np.array([np.interp(points, t, row) for row in np.eye(t.size)])
-    return np.asarray(hats @ trapezoids)
+        text += ": are `times` those since injection? give `delay` in seconds"
+        notes.append(warn(text))
+    return float(min(best + np.arange(-9, 10) / 10, key=loss)), notes
 
 
 # --- results --------------------------------------------------------------------------

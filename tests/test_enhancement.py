@@ -1,6 +1,7 @@
 """Enhancement maps: formulas by hand, gates, what is missing, breast MR, CT phantom."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -173,8 +174,8 @@ def test_a_factor_on_all_signals_leaves_ratios(values, factor):
 
 
 def gated(**options):
-    """AEF of rows that enhance by 0, -5, 21, 22 and 100 HU in the venous phase."""
-    rise = np.resize([0.0, -5.0, 21.0, 22.0, 100.0], SHAPE[2])
+    """AEF of columns that enhance by 0, -5, ... 85 HU in the venous phase."""
+    rise = np.resize([0.0, -5.0, 21.0, 22.0, 84.0, 85.0], SHAPE[2])
     phases = {
         "unenhanced": image(40),
         "arterial": image(90),
@@ -187,24 +188,41 @@ def gated(**options):
 
 
 def test_ratios_of_noise_have_no_value_and_are_counted():
-    found, rise = gated()  # 3 sqrt(5^2 + 5^2) = 21.2 HU
+    found, rise = gated(noise=5)  # 3 sqrt(5^2 + 5^2) = 21.2 HU
     wanted = np.where(rise >= 22, 100 * 50 / np.where(rise > 0, rise, 1), np.nan)
     np.testing.assert_allclose(on_mask(found), wanted, rtol=1e-6)
     assert np.nanmax(found.array) > 200  # wash-out is not clipped
     lost = int(np.isnan(wanted).sum())
     notes = " ".join(found.notes)
     assert f"{lost} of {wanted.size} tumor voxels have no value" in notes
-    assert ">= 21.2 HU (3 sd of its noise, assumed)" in notes
-    assert found.meta["map"]["noise_from"] == "assumed"
+    assert ">= 21.2 HU (3 sd of its noise, given)" in notes
+    assert found.meta["map"]["noise_from"] == "given"
+
+
+@pytest.mark.parametrize(("noise", "least"), [(4, 21), (6, 84), (20, 85)])
+def test_noise_can_be_given(noise, least):
+    found, rise = gated(noise=noise)
+    np.testing.assert_array_equal(np.isnan(on_mask(found)), rise < least)
+    assert found.meta["map"]["noise_sd"]["venous"] == noise
 
 
 @pytest.mark.parametrize(
-    ("options", "least"), [({"noise": 4}, 21), ({"noise": 6}, 100)]
+    ("smoothing", "sd", "text"),
+    [
+        (1.5, 5, ">= 21.2 HU (3 sd of its noise, assumed: 5 HU with smoothing_mm=1.5)"),
+        (0, 20, ">= 84.9 HU (3 sd of its noise, assumed: 20 HU with smoothing_mm=0)"),
+    ],
 )
-def test_noise_can_be_given(options, least):
-    found, rise = gated(**options)
-    np.testing.assert_array_equal(np.isnan(on_mask(found)), rise < least)
-    assert found.meta["map"]["noise_sd"]["venous"] == options["noise"]
+def test_assumed_noise_is_that_of_the_smoothing(smoothing, sd, text):
+    for rise in (21, 22, 84, 85):
+        phases = given_phases({"unenhanced": 40, "arterial": 90, "venous": 40 + rise})
+        options = {"maps": ["aef"], "register": "none", "smoothing_mm": smoothing}
+        found = enhancement_maps(phases, TUMOR, **options)["aef"]
+        assert np.isnan(on_mask(found)).all() == (rise < 3 * np.sqrt(2) * sd)
+        assert any(text in note for note in found.notes)
+        record = found.meta["map"]
+        assert (record["noise_from"], record["gate_sd"]) == ("assumed", 3)
+        assert record["noise_sd"]["unenhanced"] == sd
 
 
 def test_the_gate_can_be_set():
@@ -235,9 +253,27 @@ def test_of_signal_only_the_sign_is_gated():
         given_phases(values, None), TUMOR, maps=["ser", "pe_arterial"], register="none"
     )
     assert on_mask(maps["ser"])[0] == pytest.approx(10)
-    assert any("noise is not known" in note for note in maps["ser"].notes)
+    said = "noise is not known: gate_sd was not applied"
+    assert any(said in note for note in maps["ser"].notes)
+    assert maps["ser"].meta["map"]["gate_sd"] is None
     dark = given_phases({"unenhanced": 0, "arterial": 50}, None)
     assert np.isnan(plain(dark, maps=["pe_arterial"])["pe_arterial"].array).all()
+
+
+def test_a_gate_of_signal_needs_the_noise():
+    phases = given_phases({"unenhanced": 40, "arterial": 50, "delayed": 41}, None)
+    options = {"register": "none", "smoothing_mm": 0, "gate_sd": 2.0}
+    with pytest.raises(ConfigError, match="(?s)`gate_sd`: .* for ser; give `noise`"):
+        enhancement_maps(phases, TUMOR, maps=["ser"], **options)
+    for known in ({"noise": 2}, {"aorta": AORTA}):  # 2 sqrt(2^2 + 2^2) = 5.7, or 0
+        found = enhancement_maps(phases, TUMOR, maps=["ser"], **options, **known)["ser"]
+        assert np.isnan(on_mask(found)).all() == ("noise" in known)
+        assert found.meta["map"]["gate_sd"] == 2
+    differences = enhancement_maps(phases, TUMOR, **options)  # have no gate
+    assert np.isfinite(on_mask(differences["delayed-arterial"])).all()
+    options["gate_sd"] = 0
+    found = enhancement_maps(phases, TUMOR, maps=["ser"], **options)["ser"]
+    np.testing.assert_allclose(on_mask(found), 10, rtol=1e-6)
 
 
 def test_smoothing_is_a_gaussian_within_slices_and_within_the_tumor():
@@ -408,6 +444,24 @@ def test_where_all_have_one_grid_the_reference_is_fixed(names, reference):
     assert {m.meta["map"]["reference"] for m in maps.values()} == {reference}
 
 
+def test_the_reference_can_be_chosen():
+    grid = Geometry.from_spacing((1, 10, 12), (6.0, 2.0, 2.0), origin=(0.5, 0.5, 2.0))
+    arterial = Image(np.full(grid.shape, 100.0), grid, unit="HU")
+    mask = Image(box(0, slice(3, 8), slice(2, 7), shape=grid.shape), grid)
+    phases = {**given_phases(), "arterial": arterial}
+    for asked, reference, spacing in (
+        (None, "arterial", grid.spacing),  # the grid of the mask
+        ("arterial", "arterial", grid.spacing),
+        ("delayed", "delayed", SPACING),
+    ):
+        found = plain(phases, mask, reference=asked)["arterial-unenhanced"]
+        assert found.meta["map"]["reference"] == reference
+        assert found.geometry.spacing == spacing
+    for unusable in ("delayed2", "venus", 1):
+        with pytest.raises(ConfigError, match="`reference`: must be one of"):
+            plain(phases, reference=unusable)
+
+
 def test_maps_lie_around_the_tumor_and_say_how_they_were_made():
     found = plain(given_phases(), times=TIMES)["arterial-unenhanced"]
     assert found.is_map
@@ -511,6 +565,37 @@ def test_registration_undoes_motion(seed):
     assert scored(moved, maps)[0] >= wanted[0] - 0.05
     blind = enhancement_maps(moved.phases, moved.mask, register="none")
     assert scored(moved, blind)[0] < wanted[0] - 0.2  # 0.4 to 0.5
+
+
+def test_where_no_better_position_is_found_the_notes_say_so(ct):
+    venous = ct.phases["venous"]
+    negative = venous.replace(100 - venous.array)  # NCC -1, no position is better
+    brighter = venous.replace(venous.array + 10)
+    for other, lost in ((brighter, False), (negative, True)):
+        phases = {"arterial": other, "venous": venous}
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            maps = enhancement_maps(phases, ct.mask)
+        assert [w.category for w in told] == [HabitatWarning] * lost
+        for found in maps.values():
+            report = found.meta["map"]["registration"]["arterial"]
+            assert report["kept"] == "none"
+            said = "arterial to venous: registration found no better position"
+            assert any(note.startswith(said) for note in found.notes)
+        assert report["ncc_before"] == pytest.approx(-1 if lost else 1, abs=1e-3)
+
+
+def test_a_mask_on_another_grid_than_the_reference_is_told(ct):
+    venous, late = ct.phases["venous"], ct.phases["delayed"]
+    part = late.crop((slice(1, 34), slice(0, 112), slice(0, 112)))
+    phases = {"venous": venous, "delayed": part}
+    with pytest.warns(HabitatWarning, match="taken to be drawn .* position of delayed"):
+        found = enhancement_maps(phases, ct.mask, reference="delayed")
+    record = found["venous"].meta["map"]
+    assert ct.mask.geometry.same_as(venous.geometry)
+    assert record["reference"] == "delayed"
+    assert list(record["registration"]) == ["venous"]
+    assert any("lies on the grid of venous" in note for note in found["venous"].notes)
 
 
 def test_a_refused_registration_names_its_phase(ct, monkeypatch):

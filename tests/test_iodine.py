@@ -202,6 +202,24 @@ def test_extracellular_volume_of_single_energy_ct():
         ecv_maps(before, after, MASK, **options)
 
 
+def test_the_aorta_is_read_where_the_equilibrium_phase_shows_it():
+    p = habitat.phantom(kind="ct_phases")
+    before, after = p.phases["unenhanced"], p.phases["delayed"]
+    options = {"aorta": p.aorta, "hct": 0.4}
+    still = ecv_maps(before, after, p.mask, register="none", **options)["ECV"]
+    moved = before.replace(np.roll(before.array, 6, axis=2))  # 5.9 mm
+    thinner = after.crop((slice(1, 34), slice(0, 112), slice(0, 112)))
+    assert p.mask.geometry.same_as(moved.geometry)
+    with pytest.warns(HabitatWarning, match="drawn in the position of delayed"):
+        found = ecv_maps(moved, thinner, p.mask, **options)["ECV"]
+    record = found.meta["map"]
+    assert record["reference"] == "delayed"
+    assert record["registration"]["unenhanced"]["shift_mm"] == pytest.approx(5.9, abs=1)
+    wanted = still.meta["map"]["aorta_means"]
+    assert record["aorta_means"] == pytest.approx(wanted, abs=5)
+    assert np.nanmedian(found.array) == pytest.approx(np.nanmedian(still.array), abs=2)
+
+
 def test_signal_of_mr_gives_no_extracellular_volume():
     before, after = phases_of_ct("signal")
     with pytest.raises(ModalityError, match="must be in HU, have unit 'signal'"):

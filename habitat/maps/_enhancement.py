@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from habitat._check import at_least, collector, one_of
+from habitat._check import at_least, collector, one_of, warn
 from habitat.case import Inputs, load_inputs
 from habitat.errors import (
     ConfigError,
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from habitat.io._sources import ChannelLike, MaskLike
 
 ASSUMED_HU = 5.0  # noise of a CT phase after smoothing, where it is not known
+RAW_HU = 20.0  # the same without smoothing
+GATE_SD = 3.0
 _LEAST = 10  # voxels in the aorta
 _REFERENCES = ("venous", "arterial", "delayed", "delayed2", "unenhanced")
 
@@ -55,9 +57,10 @@ def enhancement_maps(
     times: Mapping[str, float] | None = None,
     aorta: ChannelLike | None = None,
     register: str = "rigid",
+    reference: str | None = None,
     smoothing_mm: float = 1.5,
     noise: float | None = None,
-    gate_sd: float = 3.0,
+    gate_sd: float | None = None,
     label: int | str | None = None,
 ) -> dict[str, Image]:
     """Compute what contrast agent does between two to five phases of CT or MR.
@@ -84,18 +87,22 @@ def enhancement_maps(
         measure the noise. Of a file with several structures: ``read_mask(path,
         label="aorta")``.
     register : {"rigid", "affine", "bspline", "none"}
-        How the other phases are brought onto the reference (see `habitat.register`):
-        the phase that shares the mask's grid; where that is not one alone, the first of
+        How the other phases are brought onto the reference (see `habitat.register`).
+    reference : str, optional
+        The phase that stays where it is, on which mask and aorta were drawn. By default
+        that which shares the mask's grid; where that is not one alone, the first of
         venous, arterial, delayed, delayed2, unenhanced.
     smoothing_mm : float, mm
         Standard deviation of the Gaussian that all phases are smoothed with, within
         slices and within the tumor (what lies around has no weight); 0 for none.
     noise : float, unit of the phases, optional
         Standard deviation of the noise of one phase, after that smoothing. By default
-        it is measured in `aorta`, else 5 HU is assumed, and none for MR.
-    gate_sd : float
+        it is measured in `aorta`; else 5 HU is assumed, with ``smoothing_mm=0`` 20 HU,
+        and none for MR.
+    gate_sd : float, optional
         A ratio has no value (NaN) where its denominator is not above 0 or is less than
-        so many standard deviations of its noise. Ratios are not clipped.
+        so many standard deviations of its noise: by default 3; where the noise is not
+        known (MR without `noise` and `aorta`) none. Ratios are not clipped.
     label : int or str, optional
         Structure in the mask, by value or name, where it holds several.
 
@@ -109,13 +116,19 @@ def enhancement_maps(
     ------
     ConfigError
         If a map is not known, or needs a phase, a time, the aorta or a unit that is not
-        given; all such problems at once.
+        given; all such problems at once. If `gate_sd` is given and the noise of MR not.
     ModalityError
         If the phases have different units.
     InputError
         If more than 1 % of the tumor has no finite value in a phase.
     HabitatError
         If an image or mask cannot be used, or a registration is refused.
+
+    Warns
+    -----
+    HabitatWarning
+        If the mask lies on the grid of another phase than the `reference` given, or
+        registration finds no better position (see `habitat.register`).
 
     Notes
     -----
@@ -165,23 +178,28 @@ def enhancement_maps(
     formulas = check(_formulas, maps, names, seconds, aorta is not None) or {}
     transform = check(one_of, "register", register, (*TRANSFORMS, "none"))
     smoothing = check(at_least, "smoothing_mm", smoothing_mm, 0)
-    gate = check(at_least, "gate_sd", gate_sd, 0)
-    if noise is not None:
-        noise = check(at_least, "noise", noise, 0)
+    for name, number in (("gate_sd", gate_sd), ("noise", noise)):
+        if number is not None:
+            check(at_least, name, number, 0)
+    if reference is not None and names:
+        check(one_of, "reference", reference, names)
     raise_all(problems)
 
     inputs = load_inputs({p: phases[p] for p in names}, mask, label, {})
     raise_all(_unit_problems(inputs.images, formulas))
-    aligned = _align(inputs, transform)
+    if noise is None and aorta is None:
+        raise_all(_gate_problems(gate_sd, inputs.images, formulas))
+    aligned = _align(inputs, transform, reference)
     on = bring_together(
         aligned.images, inputs.mask, inputs.mask_geometry, aligned.reference
     )
     problems, missing = missing_values(on)
     raise_all(problems)
     means, sds = _in_aorta(aorta, aligned, smoothing)
-    noise_sd, noise_from = _noise(noise, sds, inputs.images)
+    noise_sd, noise_from = _noise(noise, sds, inputs.images, smoothing)
+    gate = (GATE_SD if gate_sd is None else float(gate_sd)) if noise_sd else None
     values = _smoothed(on, smoothing)
-    series = Series(values, seconds, noise_sd, means, gate)
+    series = Series(values, seconds, noise_sd, means, gate or 0.0)
     raise_all(_blood_problems(formulas, series))
     how = {
         "function": "enhancement_maps",
@@ -282,6 +300,20 @@ def _unit_problems(
     return problems
 
 
+def _gate_problems(
+    gate_sd: float | None, images: Mapping[str, Image], formulas: Mapping[str, Formula]
+) -> list[HabitatError]:
+    """A gate that was asked for needs the noise, which nobody assumes for MR."""
+    ratios = [name for name, it in formulas.items() if it.is_ratio]
+    if not gate_sd or not ratios or next(iter(images.values())).unit == "HU":
+        return []
+    what = (
+        f"{gate_sd:g} sd of the noise: the noise is not known for {', '.join(ratios)}"
+    )
+    fix = "give `noise` in the unit of the phases or `aorta`; or leave gate_sd out"
+    return [ConfigError(what, "`gate_sd`", fix)]
+
+
 # --- phases on one grid ---------------------------------------------------------------
 
 
@@ -295,14 +327,17 @@ class _Aligned:
     notes: tuple[str, ...]
 
 
-def _align(inputs: Inputs, transform: str) -> _Aligned:
+def _align(inputs: Inputs, transform: str, asked: str | None) -> _Aligned:
     images = inputs.images
     own = [p for p in images if images[p].geometry.same_as(inputs.mask_geometry)]
-    reference = next(p for p in _REFERENCES if p in (own or images))
+    reference = asked or next(p for p in _REFERENCES if p in (own or images))
     if transform == "none":
         note = "the phases were not registered: they are taken to be in one position"
         return _Aligned(images, reference, {}, (note,))
     out, reports, notes = dict(images), {}, []
+    if own and reference not in own:
+        text = f"the mask lies on the grid of {', '.join(own)}: it is taken to be drawn"
+        notes.append(warn(f"{text} in the position of {reference}"))
     problems: list[HabitatError] = []
     for phase in images:
         if phase == reference:
@@ -378,15 +413,18 @@ def _in_aorta(
 
 
 def _noise(
-    given: float | None, measured: dict[str, float], images: Mapping[str, Image]
+    given: float | None,
+    measured: dict[str, float],
+    images: Mapping[str, Image],
+    smoothing: float,
 ) -> tuple[dict[str, float], str]:
     """Standard deviation of each phase after smoothing, and where it is from."""
     if given is not None:
-        return dict.fromkeys(images, given), "given"
+        return dict.fromkeys(images, float(given)), "given"
     if measured:
         return measured, "aorta"
     if next(iter(images.values())).unit == "HU":
-        return dict.fromkeys(images, ASSUMED_HU), "assumed"
+        return dict.fromkeys(images, ASSUMED_HU if smoothing else RAW_HU), "assumed"
     return {}, "unknown"
 
 
@@ -417,7 +455,7 @@ def _map(
     values = valued(it, series)
     gated = int(np.count_nonzero(np.isnan(values) & on.tumor & on.valid))
     unit = next(iter(on.images.values())).unit or "signal"
-    own = _gate_notes(name, it, series, how["noise_from"], unit)
+    own = _gate_notes(name, it, series, how, unit)
     if gated:
         total = int(np.count_nonzero(on.tumor))
         own.append(f"{name}: {gated} of {total} tumor voxels have no value")
@@ -429,16 +467,20 @@ def _map(
 
 
 def _gate_notes(
-    name: str, it: Formula, series: Series, noise_from: str, unit: str
+    name: str, it: Formula, series: Series, how: Mapping[str, Any], unit: str
 ) -> list[str]:
     """What the denominator of a ratio must exceed, and how well that is known."""
     if not it.is_ratio:
         return []
     text = f"{name} has values where {it.bottom} > 0"
-    if noise_from == "unknown":
-        return [f"{text}; the noise is not known"]
+    source = how["noise_from"]
+    if source == "unknown":
+        return [f"{text}; the noise is not known: gate_sd was not applied"]
     limit = f"{series.limit(it.bottom):.3g} {unit}"
-    sds = f"{series.gate_sd:g} sd of its noise, {noise_from}"
+    if source == "assumed":
+        sd = next(iter(series.noise.values()))
+        source = f"assumed: {sd:g} HU with smoothing_mm={how['smoothing_mm']:g}"
+    sds = f"{series.gate_sd:g} sd of its noise, {source}"
     return [f"{text} and >= {limit} ({sds})"]
 
 

@@ -156,7 +156,7 @@ def ecv_maps(
     unenhanced, equilibrium : image-like, HU
         CT before contrast, and 2 to 3 minutes after it or later.
     mask : mask-like
-        The tumor.
+        The tumor, on the equilibrium phase: the unenhanced one is registered to it.
     aorta : mask-like
         A region in the aorta, on the equilibrium phase.
     hct : float, optional
@@ -170,7 +170,7 @@ def ecv_maps(
     -------
     dict of str to Image
         "ECV" in %, ``100 (1 - hct) (E - U) / (E - U in the aorta)``, as a map like
-        those of `enhancement_maps`; not clipped.
+        those of `enhancement_maps` on the grid of the equilibrium phase; not clipped.
 
     Raises
     ------
@@ -200,6 +200,7 @@ def ecv_maps(
         maps=[ratio, rise],
         aorta=aorta,
         register=register,
+        reference="delayed",
         smoothing_mm=smoothing_mm,
         label=label,
     )

@@ -255,6 +255,10 @@ def coverage(mask: Image, target: Geometry) -> Floats:
         return out
     box = bounding_box(mask.array)
     part = mask.crop(box)
+    own = _box_of(target, part.geometry)
+    if own is not None:
+        out[own] = part.array
+        return out
     where = target.box_around(part.geometry)
     if where is None:
         return out

@@ -53,6 +53,7 @@ def as_map(
         What a reader of the map must know.
     """
     with np.errstate(over="ignore"):
-        array = np.array(values, dtype=np.float32)
-    array[~np.isfinite(array)] = np.nan
+        array = np.asarray(values, dtype=np.float32)
+    if np.isinf(array).any():
+        array = np.where(np.isinf(array), np.float32(np.nan), array)
     return Image(array, geometry, unit=unit, notes=notes, meta={"map": dict(how)})

@@ -103,7 +103,7 @@ def firstorder(
         row = out[v]
         _spread(x, n, below[n], weight[n], row)
         row[1] = row[0] * volume
-        row[2] = log[n] - entropy / n
+        row[2] = log[n] - entropy / n if squares < n * n else 0.0  # no rounding
         row[17] = squares / (n * n)
 
 

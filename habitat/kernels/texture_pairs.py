@@ -275,7 +275,7 @@ def _entropies(
     if shared < _NO_INFORMATION:  # independent levels: rounding, of either sign
         shared = 0.0
     part[10] = energy * share * share
-    part[11] = joint
+    part[11] = joint if several else 0.0  # no rounding of one level
     part[12] = -shared / marginal if several else 0.0
     part[13] = math.sqrt(-math.expm1(-2.0 * shared))
     part[19] = highest * share
@@ -314,7 +314,7 @@ def _moments(
         variance += c * near[d, 4]
     part[5] = d2 * share
     part[7] = d1 * share
-    part[8] = log[n] - chaos * share
+    part[8] = log[n] - chaos * share if in_gaps > 1 else 0.0
     part[9] = (n * d2 - d1 * d1) * share * share
     part[14] = idm * share
     part[15] = idmn * share
@@ -344,7 +344,7 @@ def _moments(
     part[4] = (n * t2 - t1 * t1) * share * share
     part[6] = (n * (t2 - d2) - t1 * t1) / squares if squares > 0 else 1.0
     part[20] = s1 * share
-    part[21] = log[n] - chaos * share
+    part[21] = log[n] - chaos * share if in_sums > 1 else 0.0
     part[22] = squares * 0.25 * share * share
 
 

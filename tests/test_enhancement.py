@@ -136,6 +136,18 @@ def test_default_maps_are_the_differences_that_the_phases_allow(phases, names):
     assert list(plain(values)) == names
 
 
+def test_times_and_aorta_add_what_they_make_possible():
+    values = {p: image(10.0 * i) for i, p in enumerate(PHASES[:3])}
+    phases = given_phases()
+    maps = plain(phases, times=TIMES, aorta=AORTA)
+    assert {"slope_arterial-unenhanced", "auc", "normalized_arterial"} < set(maps)
+    names = ["arterial-unenhanced"]
+    notes = plain(phases, times=TIMES, aorta=AORTA, maps=names)[names[0]].notes
+    assert sum("not used" in note for note in notes) == 2
+    with pytest.raises(ConfigError, match="'auc' needs the time of 'venous'"):
+        plain(values, times={"unenhanced": 0, "arterial": 30})
+
+
 def test_peak_is_taken_voxel_by_voxel_and_ties_give_the_first_index():
     rng = np.random.default_rng(0)
     values = {p: rng.integers(0, 4, SHAPE).astype(float) for p in PHASES[:4]}

@@ -35,6 +35,7 @@ from habitat.maps._formulas import (
     formula,
     problems_of,
     term,
+    unused,
     valued,
 )
 from habitat.voxels import OnGrid, bring_together, missing_values
@@ -77,8 +78,10 @@ def enhancement_maps(
         The tumor.
     maps : sequence of str, optional
         Names of maps, see Notes. By default the differences that the phases allow:
-        "<phase>-unenhanced" for each phase, then "venous-arterial" and so on; without
-        an unenhanced phase the first phase and the differences.
+        "<phase>-unenhanced" for each phase, then "venous-arterial" and so on (without
+        an unenhanced phase the first phase in their place); with `times` also the
+        slopes and "auc", with `aorta` also "normalized_<phase>": the same differences
+        in other units, so name the maps that are to be clustered.
     times : mapping of str to float, seconds, optional
         When each phase was taken; none is ever assumed. For "wash_in", "slope_a-b" and
         "auc".
@@ -216,7 +219,15 @@ def enhancement_maps(
         "grid": on.done,
         "sources": _sources(inputs, on),
     }
-    notes = (*inputs.notes, *aligned.notes, *on.notes, *missing, *_grid_notes(on))
+    extra = unused(formulas, bool(seconds), aorta is not None)
+    notes = (
+        *extra,
+        *inputs.notes,
+        *aligned.notes,
+        *on.notes,
+        *missing,
+        *_grid_notes(on),
+    )
     return {n: _map(n, it, series, on, how, notes) for n, it in formulas.items()}
 
 
@@ -261,7 +272,7 @@ def _formulas(
     if maps is None and not phases:
         return {}
     if maps is None:
-        maps = default_maps(phases)
+        maps = default_maps(phases, times is not None and bool(times), aorta)
     names = [] if isinstance(maps, str) or not isinstance(maps, Sequence) else maps
     if not names or not all(isinstance(name, str) for name in names):
         what = f"must be a sequence of names of maps, got {maps!r:.60}"

@@ -109,16 +109,33 @@ def _unknown(name: str) -> ConfigError:
     return ConfigError(what, "`maps`", f"did you mean {near[0]!r}?" if near else "")
 
 
-def default_maps(phases: Sequence[str]) -> tuple[str, ...]:
+def default_maps(
+    phases: Sequence[str], timed: bool = False, aorta: bool = False
+) -> tuple[str, ...]:
     """Name the differences that phases allow, in time: enhancement, then its change.
 
-    Without an unenhanced phase the first one stands for itself.
+    Without an unenhanced phase the first one stands for itself. With times their
+    slopes and the area too, with an aorta enhancement as a share of its.
     """
     contrast = [p for p in phases if p != "unenhanced"]
     changes = [f"{b}-{a}" for a, b in pairwise(contrast)]
-    if "unenhanced" in phases:
-        return (*(f"{p}-unenhanced" for p in contrast), *changes)
-    return (contrast[0], *changes)
+    slopes = [f"slope_{b}-{a}" for a, b in pairwise(phases)] if timed else []
+    if "unenhanced" not in phases:
+        return (contrast[0], *changes, *slopes)
+    shares = [f"normalized_{p}" for p in contrast] if aorta else []
+    area = ["auc"] if timed else []
+    return (*(f"{p}-unenhanced" for p in contrast), *changes, *slopes, *area, *shares)
+
+
+def unused(formulas: Mapping[str, Formula], timed: bool, aorta: bool) -> list[str]:
+    """Say which arguments no map that was asked for makes use of."""
+    wanted = formulas.values()
+    notes = []
+    if timed and not any(it.bottom == "seconds" or it.top == "auc" for it in wanted):
+        notes.append("`times` were not used: no map asked for needs them")
+    if aorta and not any(it.bottom == "aorta" or it.is_ratio for it in wanted):
+        notes.append("`aorta` was not used: no map asked for needs it")
+    return notes
 
 
 def named(term: str) -> list[str]:

@@ -182,6 +182,7 @@ def _unit_notes(name: str, image: Image) -> list[str]:
     if image.unit is not None or image.is_map:
         return []
     text = f"channel {name!r} has no unit: linear interpolation, no check of its values"
+    text += "; of a CT say it: habitat.read(path, unit='HU')"
     if name.casefold() not in ("pet", "ct", "suv", "hu", "suvbw"):
         return [text]
     return [warn(f"{text}; name it 'SUVbw' or 'HU', or read(path, unit=...)")]

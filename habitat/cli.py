@@ -156,9 +156,13 @@ def _channels(
     if phases:
         scans = {n: habitat.read(p, unit="HU") for n, p in files.items()}
         how = register or "rigid"
-        maps = habitat.enhancement_maps(scans, mask, register=how, label=label)
+        if len(scans) > 1 or not texture:  # of a single phase there is texture alone
+            maps = habitat.enhancement_maps(scans, mask, register=how, label=label)
     if texture:
-        ct = scans[_reference(maps)] if phases else habitat.read(pair[1], unit="HU")
+        if phases:
+            ct = scans[_reference(maps) if maps else next(iter(scans))]
+        else:
+            ct = habitat.read(pair[1], unit="HU")
         maps |= habitat.texture_maps(ct, mask, label=label)
     if prune is not None:
         from habitat.maps import prune_maps

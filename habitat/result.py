@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_fill_holes
 
+from habitat.case import SUV_UNITS
 from habitat.errors import InputError
 from habitat.geometry import Box, Floats, Geometry
 from habitat.image import Image
@@ -381,7 +382,7 @@ def _center_text(item: tuple[str, Image], value: float) -> str:
     channel, image = item
     if image.unit == "HU" and not image.is_map:
         return f"{channel} {value:.0f}".replace(" -0", " 0")
-    short = "SUV" if channel.startswith("SUV") else channel
+    short = "SUV" if channel in SUV_UNITS else channel
     if image.is_map:
         return f"{short} {value:.3g}"
     return f"{short} {value:.1f}" if abs(value) < 1000 else f"{short} {value:.4g}"

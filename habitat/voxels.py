@@ -196,7 +196,9 @@ def missing_values(on: OnGrid) -> tuple[list[HabitatError], list[str]]:
                 f"{count} of {total} tumor voxels have no finite value, the first at "
             )
             what += f"(z, y, x) = {tuple(first.tolist())}"
-            problems.append(InputError(what, name, "fill or crop them"))
+            fix = "crop them; of a map that was read from a file, say that it is one: "
+            fix += "habitat.Image(image.array, image.geometry, meta={'map': {}})"
+            problems.append(InputError(what, name, fix))
         elif count:
             text = f"{name}: {count} of {total} tumor voxels have no finite value"
             notes.append(warn(f"{text}: left out"))

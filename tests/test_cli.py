@@ -89,6 +89,13 @@ def test_segment_takes_phases_and_texture(tmp_path, phases):
     assert "registered" in done.stdout  # a note says that they were not
 
 
+def test_texture_of_a_single_phase(tmp_path, phases):
+    done = run("segment", *phases[:3], "--texture", "-k", 3, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    names = list(habitat.HabitatResult.load(tmp_path / "out").images)
+    assert all(name.startswith("HU_") for name in names)
+
+
 def test_texture_of_the_ct_joins_pet_and_ct(tmp_path):
     done = run(
         "segment", *inputs(), "--texture", "--prune", 0.7, "-o", tmp_path / "out"

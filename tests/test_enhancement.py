@@ -143,9 +143,13 @@ def test_times_and_aorta_add_what_they_make_possible():
     assert {"slope_arterial-unenhanced", "auc", "normalized_arterial"} < set(maps)
     names = ["arterial-unenhanced"]
     notes = plain(phases, times=TIMES, aorta=AORTA, maps=names)[names[0]].notes
-    assert sum("not used" in note for note in notes) == 2
+    assert "`times` were not used: no map asked for needs them" in notes
+    assert "`aorta` was not used: no map asked for needs it" in notes
     with pytest.raises(ConfigError, match="'auc' needs the time of 'venous'"):
         plain(values, times={"unenhanced": 0, "arterial": 30})
+    minutes = {"unenhanced": 0, "arterial": 0.5, "venous": 1.2}
+    with pytest.warns(HabitatWarning, match="seconds"):
+        plain(values, times=minutes)
 
 
 def test_peak_is_taken_voxel_by_voxel_and_ties_give_the_first_index():

@@ -208,3 +208,13 @@ def test_an_overflow_is_no_value():
     grid = habitat.Geometry.from_spacing((1, 1, 2), (1, 1, 1))
     made = as_map(np.array([[[1e39, 1.0]]]), grid, {})
     assert np.isnan(made.array[0, 0, 0])
+
+
+def test_names_tell_pet_and_its_texture_apart():
+    maps, mask, _ = maps_of(missing=0)
+    named = {
+        "SUVbw_glcm_Contrast": maps["a"],
+        "SUVbw": maps["b"].replace(maps["b"].array + 1, unit="SUVbw"),
+    }
+    result = habitat.segment_channels(named, mask, k=2)
+    assert "SUVbw_glcm_Contrast" in result.names[0]

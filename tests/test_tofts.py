@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from habitat import Geometry, Image, segment_channels
-from habitat.errors import HabitatError, HabitatWarning, InputError
+from habitat.errors import ConfigError, HabitatError, HabitatWarning, InputError
 from habitat.kernels import tofts as kernels
 from habitat.maps import AIF, SignalModel, georgiou, parker, tofts_maps
 from habitat.maps._series import arrival
@@ -865,3 +865,10 @@ def test_t1_maps_in_seconds_are_refused(small):
         tofts_maps(
             frames, small[1], times=TIMES, signal=SignalModel(**{**SPGR, "t10_ms": t10})
         )
+
+
+def test_times_in_milliseconds_are_refused():
+    frames = [Image(np.full((2, 4, 4), 1.0), spacing=(3, 2, 2))] * 8
+    tumor = Image(np.ones((2, 4, 4), bool), spacing=(3, 2, 2))
+    with pytest.raises(ConfigError, match="hours; give seconds"):
+        tofts_maps(frames, tumor, times=np.arange(8) * 6e6)

@@ -47,6 +47,7 @@ ASSUMED_HU = 5.0  # noise of a CT phase after smoothing, where it is not known
 RAW_HU = 20.0  # the same without smoothing
 GATE_SD = 3.0
 _LEAST = 10  # voxels in the aorta
+_SHORT = 10.0  # seconds that phases of contrast never take
 _REFERENCES = ("venous", "arterial", "delayed", "delayed2", "unenhanced")
 
 
@@ -219,7 +220,10 @@ def enhancement_maps(
         "grid": on.done,
         "sources": _sources(inputs, on),
     }
-    extra = unused(formulas, bool(seconds), aorta is not None)
+    extra = unused(formulas, bool(seconds), aorta is not None, noise is not None)
+    span = max(seconds.values(), default=0.0) - min(seconds.values(), default=0.0)
+    if 0 < span < _SHORT:
+        extra.append(warn(f"the phases take {span:g} s: are `times` in seconds?"))
     notes = (
         *extra,
         *inputs.notes,

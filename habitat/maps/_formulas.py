@@ -127,7 +127,9 @@ def default_maps(
     return (*(f"{p}-unenhanced" for p in contrast), *changes, *slopes, *area, *shares)
 
 
-def unused(formulas: Mapping[str, Formula], timed: bool, aorta: bool) -> list[str]:
+def unused(
+    formulas: Mapping[str, Formula], timed: bool, aorta: bool, noise: bool
+) -> list[str]:
     """Say which arguments no map that was asked for makes use of."""
     wanted = formulas.values()
     notes = []
@@ -135,6 +137,8 @@ def unused(formulas: Mapping[str, Formula], timed: bool, aorta: bool) -> list[st
         notes.append("`times` were not used: no map asked for needs them")
     if aorta and not any(it.bottom == "aorta" or it.is_ratio for it in wanted):
         notes.append("`aorta` was not used: no map asked for needs it")
+    if noise and not any(it.is_ratio for it in wanted):
+        notes.append("`noise` was not used: no map asked for needs it")
     return notes
 
 

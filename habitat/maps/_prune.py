@@ -208,7 +208,9 @@ def _choose(rho: Floats, threshold: float) -> dict[int, list[int]]:
 
 def _noted(name: str, image: Image, record: dict[str, Any], notes: list[str]) -> Image:
     """The same map, with what was dropped in its notes and its ``meta``."""
-    dropped = ", ".join(f"{n} ({rho:.2f})" for n, rho in record["dropped"].items())
+    others = [f"{n} ({rho:.2f})" for n, rho in record["dropped"].items()]
+    more = [f"{len(others) - 3} more"] if len(others) > 3 else []
+    dropped = ", ".join([*others[:3], *more])  # all are in meta
     own = [f"{name} also stands for (rank correlation): {dropped}"] if dropped else []
     meta = dict(image.meta)
     if image.is_map:

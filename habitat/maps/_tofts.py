@@ -37,6 +37,8 @@ REGISTER = ("none", "rigid", "affine", "bspline")
 HIGHEST = 5.0  # Ktrans, 1/min
 SLOWEST = 1e-3  # kep of the bounded fit, 1/min
 RATE_STEP = 0.06  # of the logarithm of kep
+LONGEST = 4 * 3600.0  # seconds of a series
+LATEST = 300.0  # seconds: no bolus takes longer
 EARLIEST = -5  # seconds: the bolus of a population may start before the first frame
 SEARCH = 31  # delays tried voxel by voxel, 1 s apart
 LEAST_F = 5.0  # of uptake against noise: about p = 0.01
@@ -267,6 +269,9 @@ def _times(times: Any, frames: Sequence[Any]) -> Floats:
         raise ConfigError(what, "`times`")
     if not (np.isfinite(t).all() and (np.diff(t) > 0).all()):
         raise ConfigError("must be finite and ascend", "`times`", "give seconds")
+    if t[-1] - t[0] > LONGEST:
+        what = f"the series would take {(t[-1] - t[0]) / 3600:.3g} hours"
+        raise ConfigError(what, "`times`", "give seconds")
     return t
 
 
@@ -408,7 +413,7 @@ def _global_delay(problem: _Problem, mean: Floats) -> tuple[float, list[str]]:
         fix = "check the order of frames and `times`, or give `delay` in seconds"
         raise InputError(what, "series", fix)
     minutes = problem.minutes
-    latest = 60 * (minutes[np.argmax(mean >= top / 2)] - minutes[0])
+    latest = min(60 * (minutes[np.argmax(mean >= top / 2)] - minutes[0]), LATEST)
 
     def loss(delay: float) -> float:
         given = problem.shifted(delay, problem.rates[::10])

@@ -34,7 +34,10 @@ MIN_CASES = 10
 MARGIN_MM = 40.0  # 30 for a registration, 10 for windows, smoothing and splines
 LIMIT = 0.5
 _WEIGHT = 0.95  # of a value between voxels, from those that have one
-_FIX = "it takes (images, mask) and returns {name: Image}, as habitat.texture_maps does"
+_FIX = (
+    "give a function of (images, mask) that returns {name: Image}: "
+    "lambda images, mask: habitat.texture_maps(images['ct'], mask)"
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -371,15 +371,14 @@ def _maps_of(
     where: str,
     warned: list[str],
 ) -> dict[str, Image]:
-    """Call the user's function; say in which draw it fails, and what it returned."""
+    """Call the user's function; say in which draw what it returned is wrong."""
+    if not callable(function):
+        raise ConfigError(f"must be a function, got {function!r:.60}", "`maps`", _FIX)
     try:
         maps: Any = quietly(function, dict(images), mask, warned=warned)
     except HabitatError as error:
         place = f"{where}, {error.where}".removesuffix(", ")
         raise type(error)(error.what, place, error.fix) from error
-    except Exception as error:  # whatever it is: the user must know of which draw
-        what = f"raised {type(error).__name__}: {error}"
-        raise ConfigError(what, f"{where}, `maps`", _FIX) from error
     if not isinstance(maps, Mapping) or not maps:
         what = f"must return a mapping of name to Image, got {maps!r:.60}"
         raise ConfigError(what, f"{where}, `maps`", _FIX)

@@ -1,6 +1,8 @@
 from . import errors as errors
 from .case import Case as Case
 from .choice import choose_k as choose_k
+from .features import extract as extract
+from .features import ring as ring
 from .geometry import Geometry as Geometry
 from .image import Image as Image
 from .io import read as read
@@ -17,6 +19,7 @@ from .maps import tofts_maps as tofts_maps
 from .phantoms import phantom as phantom
 from .plotting import overlay as overlay
 from .population import HabitatModel as HabitatModel
+from .reliability import feature_precision as feature_precision
 from .reliability import map_precision as map_precision
 from .reliability import stability as stability
 from .result import HabitatResult as HabitatResult

@@ -84,10 +84,14 @@ def segment(
     smoothness: Annotated[float, typer.Option(help="Potts prior, 0 to 2")] = 0.0,
     rim_mm: Annotated[float, typer.Option(help="shell left out of the fit, mm")] = 0.0,
     seed: Annotated[int, typer.Option(help="random_state")] = 0,
+    features: Annotated[
+        bool, typer.Option("--features", help="write features.csv: radiomics and more")
+    ] = False,
 ) -> None:
     """Split one tumor into habitats by PET and CT, or by maps of contrast phases."""
     import habitat
-    from habitat.result import PICTURE
+    from habitat.result import FEATURES, PICTURE
+    from habitat.saving import write_table
 
     structure = int(label) if label and label.isdecimal() else label
     channels, mask = _channels(images, phase or [], register, texture, prune, structure)
@@ -106,7 +110,12 @@ def segment(
     )
     folder = result.save(out)
     result.plot().savefig(folder / PICTURE, dpi=150, bbox_inches="tight")
+    if features:
+        table = result.extract(channels, case_id=folder.name)
+        write_table(folder / FEATURES, table)
     _show(result, folder)
+    for note in table.attrs["notes"] if features else ():
+        typer.echo(f"note on features: {note}")
 
 
 @app.command()

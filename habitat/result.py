@@ -7,7 +7,7 @@ import html
 import io as _io
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,21 +22,24 @@ from habitat.errors import InputError
 from habitat.geometry import Box, Floats, Geometry
 from habitat.image import Image
 from habitat.saving import read_json, write_arrays, write_folder, write_json
-from habitat.tumor import depth
+from habitat.voxels import depth_mm
 
 if TYPE_CHECKING:
     import pandas as pd
     import SimpleITK as sitk
     from matplotlib.figure import Figure
 
+    from habitat.features._families import Family
+    from habitat.features._rings import Rings
     from habitat.io._sources import ImageLike
 
 FORMAT = "habitat.result/1"
 RIM_MM = 3.0  # the rim is what lies within 3 mm of the surface
 PICTURE = "habitats.png"
+FEATURES = "features.csv"
 _FILES = ("labels.nii.gz", "images.npz")
 _WRITTEN = {*_FILES, "labels_mask_grid.nii.gz", "labels.seg.nrrd", "habitats.csv"}
-_WRITTEN |= {"result.json", PICTURE}
+_WRITTEN |= {"result.json", PICTURE, FEATURES}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -149,7 +152,7 @@ class HabitatResult:
                 lost |= np.isnan(image.array)
         if lost.any():  # voxels without a value are holes in the map, not in the tumor
             mask |= binary_fill_holes(mask) & lost
-        return depth(mask, self.geometry)
+        return depth_mm(mask, self.geometry.spacing)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -230,6 +233,54 @@ class HabitatResult:
         valid = inside(self.geometry, target)
         array = moved.array if valid is None else np.where(valid, moved.array, 0)
         return Image(array.astype(np.uint8, copy=False), target, unit="habitat")
+
+    def extract(
+        self,
+        images: Mapping[str, ImageLike] | None = None,
+        *,
+        families: Sequence[str | Family] | None = None,
+        spacing: float | Sequence[float] | str | None = "auto",
+        settings: Any = None,
+        engine: str = "numba",
+        min_voxels: int = 64,
+        rings: Rings | None = None,
+        case_id: str = "case",
+    ) -> pd.DataFrame:
+        """Features of the tumor and its habitats; see `habitat.extract`.
+
+        Parameters
+        ----------
+        images, families, spacing, settings, engine, min_voxels, rings, case_id
+            As in `habitat.extract`.
+
+        Returns
+        -------
+        DataFrame
+            One row per feature.
+
+        Examples
+        --------
+        >>> import habitat
+        >>> p = habitat.phantom(radius_mm=12, margin_mm=15)
+        >>> result = habitat.segment(p.pet, p.ct, p.mask, k=2)
+        >>> table = result.extract(families=("composition", "diversity"))
+        >>> table.loc[table["feature"] == "hill_0", "value"].item()
+        2.0
+        """
+        from habitat.features import extract
+
+        table: pd.DataFrame = extract(
+            self,
+            images,
+            families=families,
+            spacing=spacing,
+            settings=settings,
+            engine=engine,
+            min_voxels=min_voxels,
+            rings=rings,
+            case_id=case_id,
+        )
+        return table
 
     def plot(self) -> Figure:
         """Draw all channels and a fused overlay with habitat contours, in three planes.

@@ -8,13 +8,16 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from habitat.errors import HabitatError, InputError
 from habitat.io._files import file_hash
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def write_folder(
@@ -61,6 +64,18 @@ def _swap(part: Path, final: Path) -> None:
             old.rename(final)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV; all of it or nothing."""
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        table.to_csv(part, index=False, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot be written: {error}", str(path)) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

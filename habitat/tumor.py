@@ -28,14 +28,14 @@ from habitat.errors import (
     SUVError,
     raise_all,
 )
-from habitat.geometry import Floats, Geometry, bounding_box
-from habitat.kernels.distance import surface_distance
+from habitat.geometry import Floats
 from habitat.voxels import (
     GRIDS,
     MOST_MISSING,
     GridChoice,
     OnGrid,
     bring_together,
+    depth_mm,
     missing_values,
     shape_notes,
 )
@@ -145,7 +145,7 @@ def prepare(
     inside = {c: i.array[keep] for c, i in on.images.items()}
     notes = [*inputs.notes, *on.notes]
     notes += _check_values(inputs, on, inside, k)
-    deep = depth(on.tumor, on.geometry.crop(on.box))
+    deep = depth_mm(on.tumor, on.geometry.spacing)
     X = np.stack(list(inside.values()), axis=1).astype(np.float64)
     fitted = deep[keep] > rim_mm
     if rim_mm:
@@ -230,18 +230,6 @@ def _rim_problems(
     return [
         InputError(what, c, fix) for c, one in zip(channels, flat, strict=True) if one
     ]
-
-
-def depth(mask: npt.NDArray[np.bool_], geometry: Geometry) -> Floats:
-    """Distance of mask voxels to the mask's surface, mm (voxel center to face)."""
-    out = np.zeros(mask.shape)
-    if mask.any():
-        box = bounding_box(mask)  # its edge is surface, as that of any array
-        inside = np.empty(mask[box].shape)
-        spacing = np.array(geometry.spacing)
-        surface_distance(np.ascontiguousarray(mask[box]), spacing, inside)
-        out[box] = inside
-    return out
 
 
 def sources(tumor: Tumor) -> dict[str, dict[str, str]]:

@@ -26,6 +26,7 @@ from habitat.io._grids import (
     sample,
 )
 from habitat.io._memory import check_memory
+from habitat.kernels.distance import surface_distance
 
 Transform: TypeAlias = Callable[[Floats], Floats]
 Fit: TypeAlias = Callable[[Floats, Sequence["str | None"]], Transform]
@@ -247,6 +248,36 @@ def shape_notes(on: OnGrid) -> list[str]:
         )
         notes.append(f"{text} (about 6 mm) shapes the habitats")
     return notes
+
+
+def depth_mm(mask: npt.NDArray[np.bool_], spacing: Sequence[float]) -> Floats:
+    """Distance of mask voxels to the mask's surface, mm (voxel center to face).
+
+    Parameters
+    ----------
+    mask : bool array of shape (z, y, x)
+        What lies beyond the array's edge is outside.
+    spacing : sequence of float, mm
+        Voxel size (z, y, x).
+
+    Returns
+    -------
+    float array of shape (z, y, x), mm
+        0 outside the mask.
+
+    Examples
+    --------
+    >>> depth_mm(np.ones((1, 5, 5), bool), (9, 1, 1))[0, 2]
+    array([0.5, 1.5, 2.5, 1.5, 0.5])
+    """
+    out = np.zeros(mask.shape)
+    if mask.any():
+        box = bounding_box(mask)
+        inside = np.empty(mask[box].shape)
+        size = np.asarray(spacing, dtype=np.float64)
+        surface_distance(np.ascontiguousarray(mask[box]), size, inside)
+        out[box] = inside
+    return out
 
 
 # --- scaling --------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 
@@ -39,6 +40,19 @@ def test_segment_writes_a_result_and_a_picture(tmp_path):
     assert labels.GetSize() == result.labels.shape[::-1]
     again = run("segment", *inputs(), "-k", 3, "-o", tmp_path / "out")
     assert again.returncode == 0, again.stderr  # an earlier result is replaced
+
+
+def test_features_are_written_beside_the_result(tmp_path):
+    done = run("segment", *inputs(), "-k", 2, "--features", "-o", tmp_path / "p1")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "p1" / "features.csv")
+    assert set(table["case_id"]) == {"p1"}
+    assert {"tumor", "h1", "h2"} == set(table["region"])
+    assert (table["feature"] == "original_glcm_Contrast").sum() == 6
+    assert sorted(p.name for p in (tmp_path / "p1").iterdir())[0] == "features.csv"
+    again = run("segment", *inputs(), "-k", 2, "-o", tmp_path / "p1")
+    assert again.returncode == 0, again.stderr
+    assert not (tmp_path / "p1" / "features.csv").exists()  # it was of the old map
 
 
 @pytest.mark.parametrize(

@@ -212,9 +212,9 @@ def test_a_habitat_of_the_edge_is_called_so():
 
 
 def habitat_core(mask):
-    from habitat.result import depth
+    from habitat.voxels import depth_mm
 
-    return depth(mask.array.astype(bool), mask.geometry) > 2.5
+    return depth_mm(mask.array.astype(bool), mask.geometry.spacing) > 2.5
 
 
 def test_callables_and_options_are_methods(case):

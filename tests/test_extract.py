@@ -26,8 +26,6 @@ from habitat.features import (
 
 COLUMNS = ["case_id", "region", "channel", "family", "feature", "value", "unit", "note"]
 COLUMNS += ["voxels", "voxels_used", "bins"]
-# small phantoms have habitats that are thinner than the blur of PET: it is told
-pytestmark = pytest.mark.filterwarnings("ignore:SUVbw. (thinner|a sphere)")
 
 
 @pytest.fixture(scope="module")

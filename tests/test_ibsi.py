@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import habitat
-from habitat.features._filters import LoG
 from habitat.features._ibsi import (
     VolumeBins,
     distance_zones,
@@ -98,9 +97,7 @@ def everything(image, mask, unit, own, ways, volume_bins=None):
     """Everything by (feature, dims, merge), as strings of the map."""
     image, mask = habitat.read(image, unit=unit), habitat.read_mask(mask)
     own = own.for_channel(unit, False, image.geometry.spacing)
-    # the margin of this filter holds the spheres of the local peaks
-    wide = replace(own, filters=("original", LoG(sigma_mm=(1.0,))))
-    prepared = prepare(image, [mask], wide)
+    prepared = prepare(image, [mask], own)
     out = {(k, "", ""): v for k, v in diagnostics(prepared, own).items()}
     for dims, merge in ways:
         now = replace(own, dims=dims, merge=merge)

@@ -266,10 +266,10 @@ def _pet(subject: Subject, options: Options) -> Iterator[Row]:
                 note = "the sphere leaves the image" if cut else ""
                 yield row._replace(unit=PET_UNITS[row.feature], note=note)
         habitats = labels_on(subject.labels, image.geometry, "nearest")
-        options.notes.extend(
+        for text in blur_notes(habitats, 1, spacing):  # of the tumor
             warn(f"{channel}: {text}")
-            for text in blur_notes(habitats, subject.k, spacing)
-        )
+        thin = blur_notes(habitats, subject.k, spacing)
+        options.notes.extend(f"{channel}: {text}" for text in thin)
 
 
 def _rings(subject: Subject, options: Options) -> Iterator[Row]:

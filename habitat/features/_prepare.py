@@ -104,7 +104,7 @@ def prepare(
         If no voxel is left of the regions.
     """
     grid = _grid(image.geometry, layers, settings)
-    box, regions = _regions(grid, layers, settings.mask_interpolation)
+    box, regions = _regions(grid, layers, settings)
     inner = _shifted(bounding_box(np.any(regions, axis=0)), box, 1)
     crop = needed(inner, grid.shape, settings.filters, grid.spacing)
     if settings.ibsi:  # peaks look at the sphere around a voxel
@@ -211,7 +211,7 @@ def _extended(labels: Geometry, image: Geometry) -> Geometry:
 
 
 def _regions(
-    grid: Geometry, layers: Sequence[Image], interpolation: str
+    grid: Geometry, layers: Sequence[Image], settings: RadiomicsSettings
 ) -> tuple[Box, list[Labels]]:
     """Return a box of the grid that holds all regions, and the layers in it."""
     boxes = []
@@ -228,7 +228,8 @@ def _regions(
         for axis in zip(*boxes, strict=True)
     )
     target = grid.crop((z, y, x))
-    regions = [labels_on(layer, target, interpolation) for layer in layers]
+    how, corner = settings.mask_interpolation, settings.alignment == "corner"
+    regions = [labels_on(layer, target, how, corner=corner) for layer in layers]
     if not np.any(regions):
         raise MaskError(
             "no voxel is left of the regions", "radiomics", "check `images`"
@@ -236,7 +237,9 @@ def _regions(
     return (z, y, x), regions
 
 
-def labels_on(layer: Image, target: Geometry, interpolation: str) -> Labels:
+def labels_on(
+    layer: Image, target: Geometry, interpolation: str, *, corner: bool = False
+) -> Labels:
     """Return labels on a part of the grid."""
     seen = inside(layer.geometry, target)
     box = layer.geometry.box_around(target)
@@ -245,7 +248,7 @@ def labels_on(layer: Image, target: Geometry, interpolation: str) -> Labels:
     labels = layer.crop(grow(box, (2, 2, 2), layer.array.shape))
     labels = labels.replace(labels.array.astype(np.uint8))
     if interpolation == "nearest" or labels.geometry.same_as(target):
-        out = _nearest(labels, target)
+        out = _nearest(labels, target, corner)
     else:
         share = np.full(target.shape, 0.5 - 1e-6)
         out = np.zeros(target.shape, np.uint8)
@@ -257,10 +260,15 @@ def labels_on(layer: Image, target: Geometry, interpolation: str) -> Labels:
     return np.asarray(out if seen is None else np.where(seen, out, 0), np.uint8)
 
 
-def _nearest(labels: Image, target: Geometry) -> npt.NDArray[Any]:
-    """Labels by nearest neighbor; a point halfway goes to the higher index."""
+def _nearest(labels: Image, target: Geometry, corner: bool) -> npt.NDArray[Any]:
+    """Labels by nearest neighbor.
+
+    A point halfway goes to the higher x, y and z in the patient, however the images are
+    stored; as in pyradiomics to the higher index where `corner` is aligned.
+    """
     matrix = index_map(labels.geometry, target)
-    matrix[:3, 3] += _TIE
+    toward = np.sign(labels.geometry.affine[:3, :3].sum(axis=0))
+    matrix[:3, 3] += _TIE * (1.0 if corner else toward)
     if _oblique(matrix, target):
         z, y, x = target.shape
         grid = np.indices((z, y, x)).reshape(3, -1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,8 +12,7 @@ import pandas as pd
 from habitat._check import at_least
 from habitat.case import Case
 from habitat.errors import ConfigError, HabitatError, InputError
-from habitat.features import extract
-from habitat.features._table import names_of
+from habitat.features import extract, wide
 from habitat.image import Image
 from habitat.reliability._agreement import icc
 from habitat.reliability._draws import Plan, counted, named_cases, of_case, quietly
@@ -21,12 +20,15 @@ from habitat.reliability._features import MARGIN_MM, MIN_CASES
 from habitat.reliability._perturb import PERTURBATIONS, OwnGrids
 
 if TYPE_CHECKING:
+    from habitat.features._extract import Settings
+    from habitat.features._families import Family
     from habitat.population import HabitatModel
 
-Found: TypeAlias = "pd.Series[float]"
+Row: TypeAlias = dict[str, Any]
 
 LIMIT = 0.75  # "good" (Koo & Li 2016)
-_FEW = 0.9  # a feature must have a value in so many of the cases
+_FEW = 0.9  # of the cases that have a feature at all
+_KEYS = ("case_id", "perturbation", "draw")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,12 +38,15 @@ class FeaturePrecision:
     Attributes
     ----------
     values : DataFrame
-        One row per case, perturbation and draw (perturbation "none" is the map itself),
-        one column per feature as of `habitat.features.wide`.
+        One row per case, perturbation and draw: case_id, perturbation, draw, then the
+        columns of `habitat.features.wide`. Perturbation "none" are the images
+        themselves. A draw that failed has NaN, and `notes` say why.
     icc : DataFrame
-        One row per feature and perturbation: feature (the column of `values`),
-        perturbation, icc_a1, a1_low, a1_high, icc_c1, c1_low, c1_high, subjects
-        (cases with a value in all draws) and raters.
+        One row per feature and perturbation: feature (its column in `values`),
+        perturbation, icc_a1, a1_low, a1_high, icc_c1, c1_low, c1_high (NaN for a
+        feature that is the same everywhere), cases (with a value in any draw), subjects
+        (with a value in all draws: the ICC is theirs) and raters (the images themselves
+        and the draws).
     notes : tuple of str
         What a reader must know.
     """
@@ -51,38 +56,52 @@ class FeaturePrecision:
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:
-        total, cases = self.icc["feature"].nunique(), self.values["case"].nunique()
-        few = len(self.repeatable())
-        return (
-            f"FeaturePrecision of {cases} cases: {few} of {total} features repeatable"
-        )
+        total, cases = self.icc["feature"].nunique(), self.values["case_id"].nunique()
+        head = f"FeaturePrecision of {cases} cases"
+        return f"{head}: {len(self.repeatable())} of {total} features repeatable"
 
-    def repeatable(self, limit: float = LIMIT) -> tuple[str, ...]:
+    def repeatable(
+        self, limit: float = LIMIT, *, cases: Collection[str] | None = None
+    ) -> tuple[str, ...]:
         """Names of the features that a classifier may use.
 
         Parameters
         ----------
         limit : float
-            Least lower 95 % limit of ICC(A,1) under each perturbation.
+            Least lower 95 % limit of ICC(A,1), under each perturbation.
+        cases : collection of str, optional
+            Names of at least 10 cases: ICC of these alone, from the values that are
+            there. In a cross-validation over the same patients give the training cases
+            of the fold.
 
         Returns
         -------
         tuple of str
-            Columns of the wide table, in its order. The choice knows no outcome, so it
-            may be made once, outside the folds of a cross-validation, on other cases.
+            Columns of the wide table, in its order; may be empty. Left out are features
+            that are the same in all cases, and those that under a perturbation have a
+            value in all draws in less than 90 % of the cases that have one in any, or
+            in less than 9 cases.
+
+        Raises
+        ------
+        InputError
+            If `cases` are fewer than 10, or one is unknown.
         """
-        low = self.icc.fillna({"a1_low": -1.0}).groupby("feature", sort=False)
-        least = low["a1_low"].min()
-        return tuple(str(name) for name in least.index[least >= limit])
+        rated = self.icc if cases is None else _icc(_only(self.values, cases))
+        enough = rated["subjects"] >= _FEW * rated["cases"].clip(lower=MIN_CASES)
+        good = (rated["a1_low"] >= limit) & enough
+        kept = good.groupby(rated["feature"], sort=False).all()
+        return tuple(str(name) for name in kept.index[kept])
 
 
 def feature_precision(
     data: Sequence[Case],
     model: HabitatModel,
     *,
-    families: Sequence[Any] = ("composition", "intensity", "radiomics"),
-    settings: Any = None,
+    families: Sequence[str | Family] | None = None,
+    settings: Settings | Mapping[str, Settings] | None = None,
     spacing: float | Sequence[float] | str | None = "auto",
+    min_voxels: int = 64,
     perturbations: Sequence[str] = tuple(PERTURBATIONS),
     repeats: int = 3,
     noise: Mapping[str, float] | None = None,
@@ -97,10 +116,11 @@ def feature_precision(
         At least 10: they are the subjects of the intraclass correlation.
     model : HabitatModel
         Segments all of them, so that a habitat is one tissue in every case.
-    families, settings, spacing
+    families, settings, spacing, min_voxels
         As in `habitat.extract`.
     perturbations, repeats, noise, random_state
-        As in `stability`; each image is perturbed on its own grid.
+        As in `stability`, but each image is perturbed on its own grid, as in
+        `map_precision`.
     margin_mm : float, mm
         Images are cropped to the tumor and so much around it; filters of large width
         need more.
@@ -115,16 +135,20 @@ def feature_precision(
     ConfigError
         If an argument is outside its values.
     InputError
-        If there are fewer than 10 cases, or a case cannot be read.
+        If there are fewer than 10 cases, a case is there twice or cannot be read, or no
+        perturbation applies.
 
     Notes
     -----
-    ICC(A,1) of McGraw & Wong with the map itself and the draws as raters, perturbations
-    after Zwanenburg et al. (Sci Rep 2019;9:614). It tells how far noise, position,
-    contour and registration move a feature beside the variety of the cases given; it
-    says nothing about scanners or tracers. A habitat that is absent in a draw leaves
-    the case out of its features' ICC; features without a value in 90 % of the cases
-    count as not repeatable.
+    ICC(A,1) of McGraw & Wong (see `icc`) with the images themselves and the draws as
+    raters and cases as subjects, perturbations after Zwanenburg et al. (Sci Rep
+    2019;9:614). It compares how far noise, position, contour and registration move a
+    feature with the variety of the cases given, and says nothing about scanners or
+    tracers. Noise comes on top of that of the images.
+
+    Where a habitat is absent in a draw its features have no value, and the case is no
+    subject of theirs. The choice knows no outcome: best make it once, on other patients
+    or scans than those a classifier is tested on, and use it in every fold.
 
     Examples
     --------
@@ -134,87 +158,105 @@ def feature_precision(
     """
     plan = Plan.of(perturbations, repeats, random_state)
     margin = at_least("margin_mm", margin_mm, 0)
-    cases = _cases(data)
     if not hasattr(model, "segment"):
         what = f"must be a HabitatModel, got {model!r:.60}"
         raise ConfigError(what, "`model`", "read it: habitat.HabitatModel.load(path)")
-    warned: list[str] = []
     how = {"families": families, "settings": settings, "spacing": spacing}
-    rows: list[tuple[dict[str, Any], Found]] = []
-    for case in cases:
+    how["min_voxels"] = min_voxels
+    warned: list[str] = []
+    rows: list[Row] = []
+    for case in _cases(data):
         with of_case(case.case_id):
-            grids = OwnGrids.of(case, noise, margin)
-            rows += _draws(case, grids, model, plan, how, warned)
-    keys = pd.DataFrame([key for key, _ in rows])
-    table = pd.concat([keys, pd.DataFrame([v for _, v in rows])], axis=1)
-    return FeaturePrecision(table, _icc(table), tuple(counted(warned)))
+            grids = quietly(OwnGrids.of, case, noise, margin, warned=warned)
+            rows += _Trial(case.case_id, grids, model, how, warned).rows(plan)
+    values = pd.DataFrame(rows)
+    if (values["perturbation"] == "none").all():
+        raise InputError(f"no draw is left: {'; '.join(counted(warned))}", "`data`")
+    return FeaturePrecision(values, _icc(values), tuple(counted(warned)))
 
 
-def _cases(data: Sequence[Case]) -> list[Case]:
-    cases = [one for _, one in named_cases(data) if isinstance(one, Case)]
-    if len(cases) < max(len(data), MIN_CASES):
-        what = f"must be {MIN_CASES} cases or more, got {len(cases)}"
-        raise InputError(what, "`data`", "give habitat.Case objects, no results")
+def _cases(data: Any) -> list[Case]:
+    items = [one for _, one in named_cases(data)]
+    cases = [one for one in items if isinstance(one, Case)]
+    if len(cases) < len(items):
+        what = f"holds {len(items) - len(cases)} results: they lack the native images"
+        raise InputError(what, "`data`", "give habitat.Case(name, images, mask)")
+    _enough(len(cases), "`data`")
     return cases
 
 
-def _draws(
-    case: Case,
-    grids: OwnGrids,
-    model: HabitatModel,
-    plan: Plan,
-    how: Mapping[str, Any],
-    warned: list[str],
-) -> Iterator[tuple[dict[str, Any], Found]]:
-    """Features of the map itself and of each draw; a draw that fails is noted."""
-
-    def row(
-        images: dict[str, Image], mask: Image, name: str, draw: int
-    ) -> tuple[dict[str, Any], Found]:
-        again = Case(case.case_id, images, mask)
-        result = quietly(model.segment, again, warned=warned)
-        table = quietly(lambda: extract(result, images, **how), warned=warned)
-        found = pd.Series(table["value"].to_numpy(), index=names_of(table))
-        key = {"case": case.case_id, "perturbation": name, "draw": draw}
-        return key, found
-
-    yield row(*grids.unperturbed(), "none", 0)
-    for name in plan.names:
-        for draw in plan.draws(case.case_id, name, len(grids.channels), warned):
-            images, mask, setting = grids.perturbed(name, draw)
-            try:
-                yield row(images, mask, name, draw.number)
-            except ConfigError:  # wrong use, not a tumor that became too small
-                raise
-            except HabitatError as error:
-                warned.append(f"{name} ({setting}) was left out: {error}")
+def _enough(n: int, where: str) -> None:
+    if n < MIN_CASES:
+        what = f"ICC needs {MIN_CASES} cases as subjects, there are {n}"
+        raise InputError(what, where)
 
 
-def _icc(table: pd.DataFrame) -> pd.DataFrame:
+def _only(values: pd.DataFrame, cases: Collection[str]) -> pd.DataFrame:
+    unknown = sorted(set(cases) - set(values["case_id"]))
+    if unknown:
+        raise InputError(f"there is no case {unknown[0]!r}", "`cases`")
+    _enough(len(set(cases)), "`cases`")
+    own: pd.DataFrame = values[values["case_id"].isin(set(cases))]
+    return own
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """One case: its images, how they become features, and what was warned of."""
+
+    case_id: str
+    grids: OwnGrids
+    model: HabitatModel
+    how: Mapping[str, Any]  # arguments of `extract`
+    warned: list[str]
+
+    def rows(self, plan: Plan) -> Iterator[Row]:
+        """Features of the images themselves and of each draw; failed ones are noted."""
+        yield self._row("none", 0) | self._features(*self.grids.unperturbed())
+        for name in plan.names:
+            channels = len(self.grids.channels)
+            for draw in plan.draws(self.case_id, name, channels, self.warned):
+                row = self._row(name, draw.number)
+                images, mask, setting = self.grids.perturbed(name, draw)
+                try:
+                    row |= self._features(images, mask)
+                except ConfigError:  # wrong use, not a tumor that became too small
+                    raise
+                except HabitatError as error:
+                    self.warned.append(f"{name} ({setting}) was left out: {error}")
+                yield row
+
+    def _row(self, name: str, draw: int) -> Row:
+        return dict(zip(_KEYS, (self.case_id, name, draw), strict=True))
+
+    def _features(self, images: dict[str, Image], mask: Image) -> Row:
+        case = Case(self.case_id, images, mask)
+        result = quietly(self.model.segment, case, warned=self.warned)
+        table = quietly(lambda: extract(result, images, **self.how), warned=self.warned)
+        row: Row = wide(table).drop(columns="case_id").iloc[0].to_dict()
+        return row
+
+
+def _icc(values: pd.DataFrame) -> pd.DataFrame:
     """ICC of each feature under each perturbation, cases as subjects."""
-    features = list(table.columns[3:])
-    cases = list(dict.fromkeys(table["case"]))
-    out = []
-    for name in table["perturbation"].unique():
+    cases = values["case_id"].unique()
+    features = values.columns[len(_KEYS) :]
+    out: list[Row] = []
+    for name in values["perturbation"].unique():
         if name == "none":
             continue
-        own = table[table["perturbation"].isin(("none", name))]
-        # (cases, raters, features): the map itself is the first rater
-        raters = [*own.groupby(["perturbation", "draw"], sort=False)]
-        cube = np.stack(
-            [
-                rows.set_index("case")[features].reindex(cases).to_numpy()
-                for _, rows in raters
-            ],
-            axis=1,
-        )
-        for j, feature in enumerate(features):
-            found = icc(cube[:, :, j])
+        own = values[values["perturbation"].isin(("none", name))]
+        raters = [
+            rows.set_index("case_id").reindex(cases)[features].to_numpy(np.float64)
+            for _, rows in own.groupby(["perturbation", "draw"])
+        ]
+        for feature, ratings in zip(features, np.stack(raters).T, strict=True):
+            found = icc(ratings)
             row = {"feature": feature, "perturbation": name}
             for short, one in (("a1", found.agreement), ("c1", found.consistency)):
-                known = found.subjects >= _FEW * len(cases)
-                row |= {f"icc_{short}": one.value if known else np.nan}
-                row |= {f"{short}_low": one.low if known else np.nan}
-                row |= {f"{short}_high": one.high if known else np.nan}
+                row |= {f"icc_{short}": one.value, f"{short}_low": one.low}
+                row |= {f"{short}_high": one.high}
+            row["cases"] = int(np.isfinite(ratings).any(axis=1).sum())
             out.append(row | {"subjects": found.subjects, "raters": found.raters})
-    return pd.DataFrame(out)
+    made: pd.DataFrame = pd.DataFrame(out)
+    return made

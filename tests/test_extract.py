@@ -451,3 +451,9 @@ def test_engines_agree(result, images) -> None:
     np.testing.assert_allclose(
         both["value_x"], both["value_y"], rtol=1e-6, atol=1e-12, equal_nan=True
     )
+
+
+def test_channels_keep_the_names_of_the_result(scan) -> None:
+    alone = habitat.segment_channels({"ct": scan.ct}, scan.mask, k=2, grid=4)
+    found = alone.extract({"ct": scan.ct}, families=("radiomics",))
+    assert set(found["channel"]) == set(alone.images)

@@ -105,7 +105,8 @@ def of_result(result: Any, images: Mapping[str, Any] | None) -> Subject:
     labels = Image(result.labels, result.geometry, unit="habitat").crop(result.box)
     channels, deep = dict(result.images), result.depth_mm
     if images is not None:
-        given = _named(images)
+        known = isinstance(images, Mapping) and set(images) <= set(channels)
+        given = dict(images) if known else _named(images)
         extra = [name for name in given if name not in channels]
         if extra:
             what = f"has {', '.join(extra)}; the habitats have {', '.join(channels)}"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import f as f_distribution
+from scipy.special import fdtri
 
 from habitat.agreement import contingency
 from habitat.errors import InputError
@@ -125,7 +125,7 @@ def _consistency(between: float, error: float, n: float, k: int, q: float) -> In
     if total == 0:  # nothing but differences between raters
         return _UNKNOWN
     rest = (n - 1) * (k - 1)
-    f1, f2 = f_distribution.ppf(q, n - 1, rest), f_distribution.ppf(q, rest, n - 1)
+    f1, f2 = fdtri(n - 1, rest, q), fdtri(rest, n - 1, q)
     return Interval(
         (between - error) / total,
         float((between - f1 * error) / (between + (k - 1) * f1 * error)),
@@ -148,8 +148,8 @@ def _agreement(
     if a + b == 0:  # all subjects alike, raters differ
         return Interval(value, math.nan, math.nan)
     freedom = (a + b) ** 2 / (a**2 / (k - 1) + b**2 / ((n - 1) * (k - 1)))
-    f1 = f_distribution.ppf(q, n - 1, freedom)
-    f2 = f_distribution.ppf(q, freedom, n - 1)
+    f1 = fdtri(n - 1, freedom, q)
+    f2 = fdtri(freedom, n - 1, q)
     rest = k * bias + (k * n - k - n) * error
     low = n * (between - f1 * error) / (f1 * rest + n * between)
     high = n * (f2 * between - error) / (rest + n * f2 * between)

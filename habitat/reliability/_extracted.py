@@ -12,7 +12,8 @@ import pandas as pd
 from habitat._check import at_least
 from habitat.case import Case
 from habitat.errors import ConfigError, HabitatError, InputError
-from habitat.features import extract, wide
+from habitat.features import extract
+from habitat.features._table import names_of
 from habitat.image import Image
 from habitat.reliability._agreement import icc
 from habitat.reliability._draws import Plan, counted, named_cases, of_case, quietly
@@ -122,8 +123,9 @@ def feature_precision(
         As in `stability`, but each image is perturbed on its own grid, as in
         `map_precision`.
     margin_mm : float, mm
-        Images are cropped to the tumor and so much around it; filters of large width
-        need more.
+        Images are cropped to the tumor and so much around it. LoG looks 16 sigma far;
+        "square" to "exponential" scale by the largest value of the whole image and
+        need all of it.
 
     Returns
     -------
@@ -152,9 +154,15 @@ def feature_precision(
 
     Examples
     --------
-    >>> from habitat.reliability import feature_precision
-    >>> found = feature_precision(cases, model)  # doctest: +SKIP
-    >>> wide[["case_id", *found.repeatable()]]  # doctest: +SKIP
+    >>> import habitat
+    >>> cases = []
+    >>> for i in range(10):
+    ...     p = habitat.phantom(radius_mm=10 + i, margin_mm=15, random_state=i)
+    ...     cases.append(habitat.Case(str(i), {"pet": p.pet, "ct": p.ct}, p.mask))
+    >>> model = habitat.HabitatModel(k=2).fit(cases)
+    >>> how = {"families": ["composition"], "perturbations": ["noise"], "repeats": 1}
+    >>> habitat.feature_precision(cases, model, **how).repeatable()[0]
+    'tumor_volume_ml'
     """
     plan = Plan.of(perturbations, repeats, random_state)
     margin = at_least("margin_mm", margin_mm, 0)
@@ -232,9 +240,10 @@ class _Trial:
     def _features(self, images: dict[str, Image], mask: Image) -> Row:
         case = Case(self.case_id, images, mask)
         result = quietly(self.model.segment, case, warned=self.warned)
-        table = quietly(lambda: extract(result, images, **self.how), warned=self.warned)
-        row: Row = wide(table).drop(columns="case_id").iloc[0].to_dict()
-        return row
+        said: list[str] = []
+        table = quietly(lambda: extract(result, images, **self.how), warned=said)
+        self.warned.extend(dict.fromkeys([*said, *table.attrs["notes"]]))
+        return dict(zip(names_of(table), table["value"], strict=True))
 
 
 def _icc(values: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """extract(): one table of everything, from results and from label maps."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ from habitat.errors import (
     HabitatWarning,
     InputError,
     MaskError,
+    ModalityError,
+    SUVError,
 )
 from habitat.features import (
     FAMILIES,
@@ -75,9 +78,8 @@ def test_no_feature_stands_there_twice(table) -> None:
 
 
 def test_a_value_is_missing_only_with_a_reason(table) -> None:
-    missing = table[table["value"].isna()]
-    radiomics = missing[missing["family"].isin(("radiomics", "shape"))]
-    assert (radiomics["note"] != "").all()
+    assert (table.loc[table["value"].isna(), "note"] != "").all()
+    assert (table["voxels"] > 0).all()
 
 
 def test_habitats_are_those_of_the_result(table, result) -> None:
@@ -457,3 +459,104 @@ def test_channels_keep_the_names_of_the_result(scan) -> None:
     alone = habitat.segment_channels({"ct": scan.ct}, scan.mask, k=2, grid=4)
     found = alone.extract({"ct": scan.ct}, families=("radiomics",))
     assert set(found["channel"]) == set(alone.images)
+
+
+# --- what a review found --------------------------------------------------------------
+
+
+def test_shape_of_rings_is_that_of_the_rings(scan, images, result) -> None:
+    rings = ring(scan.mask, scan.ct, edges=(0, 2, 14))
+    found = extract(result, images, families=("shape",), rings=rings)
+    for name in rings.names:
+        volume = value(found, name, "", "volume_ml")
+        voxels = value(found, name, "", "shape_VoxelVolume")
+        assert voxels == pytest.approx(1000 * volume)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_single_slice_is_one_however_it_is_stored(axis) -> None:
+    rng = np.random.default_rng(0)
+    flat = rng.integers(1, 3, (20, 24)) * (np.hypot(*np.ogrid[-10:10, -12:12]) < 8)
+    image = np.rint(rng.normal(40, 30, flat.shape))
+    spacing = np.insert([0.8, 0.8], axis, 5.0)
+    grid = Geometry.from_spacing(np.expand_dims(flat, axis).shape, spacing)
+    labels = Image(np.expand_dims(flat, axis).astype(np.uint8), grid)
+    ct = Image(np.expand_dims(image, axis), grid, unit="HU")
+    with pytest.warns(HabitatWarning, match="one voxel thick"):
+        found = extract(labels, {"HU": ct}, families=("radiomics", "shape"))
+    size = found[found["feature"] == "original_firstorder_Energy"].set_index("region")
+    volume = 5 * 0.64 * size["voxels"]
+    assert size["voxels_used"].to_numpy() == pytest.approx(volume / 5, rel=0.1)
+    shape = found[(found["family"] == "shape") & (found["region"] == "tumor")]
+    planes = ("Slice", "Column", "Row")
+    known = {f"shape_Maximum2DDiameter{planes[axis]}", "shape_VoxelVolume"}
+    known |= {f"shape_{n}" for n in ("MajorAxisLength", "MinorAxisLength")}
+    known |= {"shape_Elongation"}
+    assert set(shape.loc[shape["value"].notna(), "feature"]) == known
+
+
+def test_images_that_are_not_what_they_are_called(scan, result) -> None:
+    """BAD_INPUTS rows 7, 27, 28, 29."""
+    labels = Image(result.labels, result.geometry)
+
+    def plain(image, factor=1):
+        return Image(image.array * factor, image.geometry)
+
+    with pytest.raises(ModalityError, match="swapped"):
+        extract(labels, {"pet": plain(scan.ct), "ct": plain(scan.pet)})
+    with pytest.raises(SUVError, match="Bq/ml"):
+        extract(labels, {"pet": plain(scan.pet, 5000), "ct": scan.ct})
+    with pytest.warns(HabitatWarning, match="SUV x 100"):
+        extract(labels, {"SUVbw": plain(scan.pet, 10)}, families=("intensity",))
+    holes = scan.ct.array.astype(float)
+    holes[holes.shape[0] // 2] = np.nan
+    with pytest.raises(InputError, match="HU: .*no finite value"):
+        extract(labels, {"ct": Image(holes, scan.ct.geometry, unit="HU")})
+
+
+def test_patterns_alone(result, images) -> None:
+    settings = RadiomicsSettings(filters=("lbp-2d",), features=("firstorder",))
+    found = extract(result, images, families=("radiomics",), settings=settings)
+    assert set(found["feature"].str.split("_").str[0]) == {"lbp-2D"}
+
+
+@pytest.mark.parametrize("engine", ["numba", "pyradiomics"])
+def test_values_that_are_constant_but_for_rounding(engine) -> None:
+    rng = np.random.default_rng(0)
+    grid = Geometry.from_spacing((12, 30, 30), (3, 0.977, 0.977))
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[4:8, 10:20, 10:20] = 1
+    values = rng.normal(10, 3, grid.shape)
+    values[2:10, 5:25, 5:25] = 7.3
+    found = extract(
+        Image(labels, grid),
+        {"MR": Image(values, grid, unit="a.u.")},
+        families=("radiomics",),
+        engine=engine,
+    )
+    assert (found["bins"] == 1).all()
+    assert value(found, "tumor", "MR", "original_firstorder_Entropy") == pytest.approx(
+        0, abs=1e-12
+    )
+
+
+def test_rings_of_which_nothing_is_left(scan, images, result) -> None:
+    everywhere = Image(np.ones(scan.ct.array.shape, bool), scan.ct.geometry)
+    with pytest.warns(HabitatWarning):
+        rings = ring(scan.mask, scan.ct, edges=(0, 3), exclude=everywhere)
+    found = extract(result, images, families=("radiomics", "shape"), rings=rings)
+    own = found[found["region"] == "ring_0_3"]
+    assert value(found, "ring_0_3", "", "kept_fraction") == 0
+    assert own["note"].isin(("", "0% of the ring is left")).all()
+
+
+def test_a_large_map_of_labels_is_not_copied(scan) -> None:
+    labels = np.zeros((300, 400, 400), np.uint8)
+    labels[100:110, 100:120, 100:120] = 1
+    image = Image(labels, spacing=(1, 1, 1))
+    extract(image, families=("composition",))
+    tracemalloc.start()
+    extract(image, families=("composition",))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.5 * labels.nbytes  # a mask, and a little

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from habitat._check import at_least, one_of
 from habitat.case import SUV_UNITS
 from habitat.errors import ConfigError
-from habitat.features._families import FAMILIES, Family, Options
+from habitat.features._composition import counts
+from habitat.features._families import (
+    FAMILIES,
+    Family,
+    Options,
+    layers,
+    ring_layers,
+)
 from habitat.features._rings import KEPT_LEAST, Rings, ring
 from habitat.features._settings import RadiomicsSettings
 from habitat.features._subject import Subject, of_labels, of_result
@@ -87,7 +95,7 @@ def extract(
     DataFrame
         One row per feature. Columns: case_id, region ("tumor", "h1".."hk", rings such
         as "ring_0_3"), channel ("" where none matters), family, feature, value, unit,
-        note (why there is no value), voxels (of the region on the grid of the labels),
+        note (why there is no value), voxels (of the region on its own grid),
         voxels_used (after resampling and re-segmentation) and bins (gray levels from
         lowest to highest). Features of pairs belong to region "tumor"
         (``interaction_1_2``). ``attrs["notes"]`` and ``attrs["settings"]`` hold what a
@@ -130,8 +138,9 @@ def extract(
         inside = subject.tumor.replace(subject.labels.array > 0)
         made = ring(inside, None if ct is None else subject.native(ct))
         options = replace(options, rings=made)
+    sizes = _sizes(subject, options.rings)
     found = [
-        (name, _trusted(row, options.rings))
+        (name, _explained(row, sizes, options.rings))
         for name, family in chosen
         for row in family(subject, options)
     ]
@@ -141,12 +150,28 @@ def extract(
     return table
 
 
-def _trusted(row: Row, rings: Rings | None) -> Row:
-    """Drop the values of a ring of which little is left."""
+def _sizes(subject: Subject, rings: Rings | None) -> dict[str, int]:
+    """Voxels of each region on its own grid."""
+    every = layers(subject) + ([] if rings is None else ring_layers(rings))
+    return {
+        name: int(size)
+        for layer in every
+        for name, size in zip(
+            layer.names, counts(layer.labels.array, layer.n), strict=True
+        )
+    }
+
+
+def _explained(row: Row, sizes: Mapping[str, int], rings: Rings | None) -> Row:
+    """Say how large a region is and why a value is missing; drop a lost ring's."""
+    size = sizes.get(row.region, 0)
+    row = row._replace(voxels=size)
     kept = 1.0 if rings is None else rings.kept.get(row.region, 1.0)
-    if kept >= KEPT_LEAST or row.feature in ("volume_ml", "kept_fraction"):
-        return row
-    return row._replace(value=float("nan"), note=f"{kept:.0%} of the ring is left")
+    if kept < KEPT_LEAST and row.feature not in ("volume_ml", "kept_fraction"):
+        return row._replace(value=math.nan, note=f"{kept:.0%} of the ring is left")
+    if math.isnan(row.value) and not row.note:
+        return row._replace(note="not defined" if size else "no voxel")
+    return row
 
 
 def _settings(

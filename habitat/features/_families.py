@@ -17,7 +17,6 @@ from habitat.features._composition import (
     centroid_distances,
     composition,
     contrasts,
-    counts,
     diversity,
     statistics,
 )
@@ -92,9 +91,10 @@ def ring_layers(rings: Rings) -> list[Layer]:
 
 
 def _groups(subject: Subject, options: Options) -> list[list[Layer]]:
-    """Layers on one grid each: tumor and habitats, then rings."""
-    around = [] if options.rings is None else [ring_layers(options.rings)]
-    return [layers(subject), *around]
+    """Layers on one grid each: tumor and habitats, then rings if any is left."""
+    if options.rings is None or not options.rings.labels.array.any():
+        return [layers(subject)]
+    return [layers(subject), ring_layers(options.rings)]
 
 
 def _rows(
@@ -129,13 +129,8 @@ def _unit(feature: str, default: str = "") -> str:
 
 def _composition(subject: Subject, options: Options) -> Iterator[Row]:
     for layer in layers(subject):
-        labels = layer.labels.array
-        found = composition(labels, layer.n, subject.spacing)
-        n = counts(labels, layer.n)
-        for row, size in zip(
-            _rows(layer.names, found), np.repeat(n, len(found)), strict=True
-        ):
-            yield row._replace(voxels=int(size))
+        found = composition(layer.labels.array, layer.n, subject.spacing)
+        yield from _rows(layer.names, found)
     yield from _of_tumor(
         centroid_distances(subject.labels.array, subject.k, subject.spacing)
     )
@@ -180,38 +175,38 @@ def _radiomics(subject: Subject, options: Options) -> Iterator[Row]:
             image.unit, image.is_map, image.geometry.spacing
         )
         sizes = settings.spacing
-        if image.geometry.shape[0] == 1 and isinstance(sizes, tuple):
-            settings = replace(settings, spacing=(0.0, *sizes[1:]))  # one slice stays
+        if 1 in image.geometry.shape and isinstance(sizes, tuple):  # one slice stays
+            own = zip(image.geometry.shape, sizes, strict=True)
+            settings = replace(settings, spacing=[s if n > 1 else 0.0 for n, s in own])
         options.used[channel] = settings.to_json()
         for group in _groups(subject, options):
             yield from _computed(image, group, settings, options, channel)
 
 
-#: Shape features that a tumor of one slice has.
-_FLAT = {
-    "shape_VoxelVolume",
-    "shape_Maximum2DDiameterSlice",
-    "shape_MajorAxisLength",
-    "shape_MinorAxisLength",
-    "shape_Elongation",
-}
+#: Shape features that a tumor of one slice has, and its plane by the axis it lacks.
+_FLAT = {f"shape_{n}" for n in ("VoxelVolume", "MajorAxisLength", "MinorAxisLength")}
+_FLAT |= {"shape_Elongation"}
+_PLANES = [f"shape_Maximum2DDiameter{n}" for n in ("Slice", "Column", "Row")]
 
 
 def _shape(subject: Subject, options: Options) -> Iterator[Row]:
     """Shape on the grid of the labels, or on one of the spacing asked for."""
-    tumor = subject.tumor
-    mask = tumor.replace(tumor.array.astype(np.float64))
     sizes = 0.0 if options.spacing in ("auto", None) else options.spacing
     settings = RadiomicsSettings(features=("shape",), spacing=sizes, bin_count=1)
     settings = settings.for_channel(None, False, subject.spacing)
-    flat = min(tumor.array[bounding_box(tumor.array > 0)].shape) == 1
-    if flat:
+    tumor = subject.labels.array > 0
+    edges = tumor[bounding_box(tumor)].shape
+    known = None
+    if 1 in edges:
+        known = _FLAT | {_PLANES[edges.index(1)]}
         text = "the tumor is one voxel thick: features of three dimensions are NaN"
         options.notes.append(warn(text))
     for group in _groups(subject, options):
-        for row in _computed(mask, group, settings, options, ""):
+        grid = group[0].labels.geometry
+        whole = Image(np.ones(grid.shape), grid)
+        for row in _computed(whole, group, settings, options, ""):
             row = row._replace(feature=row.feature.removeprefix("original_"))
-            if flat and row.feature not in _FLAT:
+            if known and row.feature not in known:
                 row = row._replace(value=np.nan, note="the tumor is one voxel thick")
             yield row
 
@@ -225,14 +220,12 @@ def _computed(
 ) -> Iterator[Row]:
     """Rows of what the engine finds."""
     prepared = prepare(image, [one.labels for one in group], settings)
-    options.notes.extend(
-        warn(f"{channel}: {text}") if settings.spacing is None else text
-        for text in prepared.notes
-    )
+    for text in prepared.notes:
+        text = f"{channel}: {text}" if channel else text
+        options.notes.append(text if image.is_map else warn(text))
     engine = import_module(f"habitat.features.{_ENGINES[options.engine]}").run
     for one in engine(prepared, settings, options.min_voxels):
         layer = group[one.layer]
-        before = counts(layer.labels.array, layer.n)
         for i, region in enumerate(layer.names):
             used = int(one.voxels[i]) if i < len(one.voxels) else 0
             bins = int(one.bins[i]) if used else 0
@@ -240,9 +233,7 @@ def _computed(
                 value = float(values[i]) if i < len(values) else np.nan
                 note = "" if value == value else _why(name, used, bins, options)
                 full = f"{one.image_type}_{name}"
-                yield Row(
-                    region, channel, full, value, "", note, int(before[i]), used, bins
-                )
+                yield Row(region, channel, full, value, "", note, 0, used, bins)
 
 
 def _pet(subject: Subject, options: Options) -> Iterator[Row]:
@@ -261,9 +252,13 @@ def _pet(subject: Subject, options: Options) -> Iterator[Row]:
             labels = labels_on(layer.labels, image.geometry, "nearest")
             found = pet(suv, labels, layer.n, spacing, lesion_max=top)
             top = float(found["suv_max"][0]) if top is None else top
+            there = np.isfinite(found["suv_max"])
             for row in _rows(layer.names, found, channel):
-                cut = np.isnan(row.value) and "peak" in row.feature
-                note = "the sphere leaves the image" if cut else ""
+                note = ""
+                if not there[layer.names.index(row.region)]:
+                    note = "no voxel on the grid of the PET"
+                elif np.isnan(row.value) and "peak" in row.feature:
+                    note = "the sphere leaves the image"
                 yield row._replace(unit=PET_UNITS[row.feature], note=note)
         habitats = labels_on(subject.labels, image.geometry, "nearest")
         for text in blur_notes(habitats, 1, spacing):  # of the tumor

@@ -288,7 +288,9 @@ class LBP2D(Filter):
         part, inner = _part(self, values, spacing, box)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Applying `local_binary_pattern`")
-            made = [pattern(s, self.samples, self.radius, self.method) for s in part]
+            made = [
+                pattern(s, self.samples, self.radius, self.method) for s in part.copy()
+            ]
         yield "lbp-2D", np.stack(made)[inner]
 
 

@@ -7,6 +7,7 @@ B-spline's mirrored border ``radiomics.imageoperations.resampleImage`` 3.1.4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -71,6 +72,7 @@ _REACH = 18  # voxels after which a cubic B-spline's prefilter has died out (1e-
 _SCALED = ("square", "squareroot", "logarithm", "exponential")  # by the whole image
 _TIE = 1e-6  # voxels by which rounding of coordinates may be off
 _COARSE_CT_MM = 2.5
+_ROUNDING = 1e-12
 _ANISOTROPIC = 1.5
 
 
@@ -134,6 +136,11 @@ def prepare(
         how={"shape": list(grid.shape), "nan_voxels": left_out, **how},
         notes=tuple(notes),
     )
+
+
+def is_flat(values: Floats) -> bool:
+    """Whether values are equal but for the rounding of an interpolation."""
+    return bool(np.ptp(values) <= _ROUNDING * np.abs(values).max())
 
 
 def intensity_layers(prepared: Prepared, settings: RadiomicsSettings) -> list[Labels]:
@@ -386,10 +393,12 @@ def _weights(at: Floats, n: int, order: int) -> Floats:
 
 
 def _moments(image: Image) -> tuple[float, float]:
-    """Return mean and standard deviation (n - 1) of the whole image."""
-    finite = image.array[np.isfinite(image.array)].astype(np.float64)
-    sd = float(finite.std(ddof=1)) if finite.size > 1 else 0.0
-    return float(finite.mean()), sd or 1.0
+    """Return mean and standard deviation (n - 1) of the whole image, slice by slice."""
+    slices = [part[np.isfinite(part)] for part in image.array]
+    n = sum(part.size for part in slices)
+    mean = math.fsum(float(part.sum(dtype=np.float64)) for part in slices) / n
+    squares = math.fsum(float(((part - mean) ** 2).sum()) for part in slices)
+    return mean, math.sqrt(squares / max(n - 1, 1)) or 1.0
 
 
 def _peak(

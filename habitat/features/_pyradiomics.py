@@ -20,7 +20,13 @@ from radiomics import getFeatureClasses, imageoperations
 
 from habitat.errors import ConfigError, InputError
 from habitat.features._filters import LBP2D, Filter, LoG, Plain, Wavelet, as_filter
-from habitat.features._prepare import Computed, Labels, Prepared, intensity_layers
+from habitat.features._prepare import (
+    Computed,
+    Labels,
+    Prepared,
+    intensity_layers,
+    is_flat,
+)
 from habitat.features._settings import CLASSES, RadiomicsSettings
 from habitat.geometry import Floats, bounding_box
 
@@ -133,7 +139,7 @@ def _described(
             if not names or (texture and voxels[i] < min_voxels):
                 continue
             with _quiet():
-                made = _made(kind, image, mask, options)
+                made = _made(kind, image, mask, options, is_flat(values[own]))
                 results = _results(made, names)
             for key, value in results.items():
                 found[f"{kind}_{key}"][i] = value
@@ -142,16 +148,16 @@ def _described(
     return Computed(name, layer, voxels, bins, found)
 
 
-def _made(kind: str, image: Any, mask: Any, options: dict[str, Any]) -> Any:
+def _made(kind: str, image: Any, mask: Any, options: dict[str, Any], flat: bool) -> Any:
     """Return an object of one of the library's feature classes."""
     base = getFeatureClasses()[kind]
-    if options.get("binFrom") is not None:
+    if options and (flat or options["binFrom"] is not None):
         base = type(kind, (_FromEdge, base), {"__module__": base.__module__})
     return base(image, mask, **options)
 
 
 class _FromEdge:
-    """Bins of a fixed width from a fixed edge, which the library does not have."""
+    """Bins the library does not have: from a fixed edge, and of rounding alone."""
 
     maskArray: npt.NDArray[np.bool_]  # noqa: N815 (the library's name)
     settings: dict[str, Any]
@@ -169,6 +175,8 @@ def _binned(
 ) -> npt.NDArray[np.int64]:
     """Gray levels of a region, 0 outside."""
     low, width = options["binFrom"], options.get("binWidth")
+    if low is None and is_flat(values[own]):
+        return own.astype(np.int64)
     if low is None:
         levels = imageoperations.binImage(values, own, **options)[0]
         return np.asarray(levels, np.int64)

@@ -42,7 +42,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "ngtdm": texture_zones.NGTDM,
 }
 _INTENSITY = tuple(CLASSES)[1:]
-_MOST_BINS = 2**16
+_MOST_BINS = 4096  # co-occurrence matrices of 0.9 GB
 
 
 class Bins(NamedTuple):

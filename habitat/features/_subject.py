@@ -11,13 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from habitat._check import collector, warn
-from habitat.case import SUV_UNITS, UNITS, load_inputs
+from habitat.case import (
+    SUV_UNITS,
+    UNITS,
+    load_inputs,
+    modality_notes,
+    modality_problems,
+)
 from habitat.errors import ConfigError, HabitatError, InputError, MaskError, raise_all
-from habitat.geometry import Floats, Geometry, bounding_box, grow
+from habitat.geometry import Box, Floats, Geometry, bounding_box, grow
 from habitat.image import Image
 from habitat.io._grids import clip_hu, interpolation_of, needed, sample
 from habitat.io._sources import name_of, read_any
-from habitat.voxels import depth_mm
+from habitat.voxels import OnGrid, depth_mm, missing_values
 
 Labels: TypeAlias = npt.NDArray[np.uint8]
 
@@ -149,10 +155,11 @@ def of_labels(labels: Any, images: Mapping[str, Any] | None) -> Subject:
     if not plain:
         mask = raw.replace(mask)
     units = {name: name for name in given if name in UNITS}
-    geometry, natives, notes = _read(given, mask, units)
-    box = bounding_box(array > 0)
-    crop = grow(box, np.ceil(MARGIN_MM / np.array(geometry.spacing)), array.shape)
-    part = Image(array.astype(np.uint8), geometry, unit="habitat").crop(crop)
+    geometry, natives, guessed, notes = _read(given, mask, units)
+    margin = np.ceil(MARGIN_MM / np.array(geometry.spacing))
+    box = grow(bounding_box(array > 0), margin, array.shape)
+    part = Image(array, geometry, unit="habitat").crop(box)
+    part = part.replace(part.array.astype(np.uint8))
     tumor = part.replace(part.array > 0)
     channels = {}
     for name, image in natives.items():
@@ -161,21 +168,43 @@ def of_labels(labels: Any, images: Mapping[str, Any] | None) -> Subject:
         notes += clipped
         values = sample(near, part.geometry, how, tumor).array
         channels[name] = near.replace(values, part.geometry)
+    notes += _check_values(natives, channels, guessed, tumor.array, geometry, box)
     k = 0 if array.dtype == bool else int(array.max())
     deep = depth_mm(tumor.array, part.geometry.spacing)
     return Subject(part, k, deep, channels, natives, {}, tuple(notes))
 
 
+def _check_values(
+    natives: Mapping[str, Image],
+    channels: dict[str, Image],
+    guessed: frozenset[str],
+    tumor: npt.NDArray[np.bool_],
+    geometry: Geometry,
+    box: Box,
+) -> list[str]:
+    """Look for missing values and for images that are not in their unit."""
+    valid = np.ones(tumor.shape, bool)
+    on = OnGrid(geometry, box, tumor, channels, valid, {}, {}, [])
+    problems, notes = missing_values(on)
+    inside = {c: i.array[tumor & np.isfinite(i.array)] for c, i in channels.items()}
+    if all(values.size for values in inside.values()):
+        problems += modality_problems(natives, inside, guessed)
+        raise_all(problems)
+        return notes + modality_notes(natives, inside)
+    raise_all(problems)
+    return notes
+
+
 def _read(
     given: Mapping[str, Any], mask: Any, units: Mapping[str, str]
-) -> tuple[Geometry, dict[str, Image], list[str]]:
+) -> tuple[Geometry, dict[str, Image], frozenset[str], list[str]]:
     if given:
         inputs = load_inputs(given, mask, None, units)
-        return inputs.mask_geometry, inputs.images, list(inputs.notes)
+        return inputs.mask_geometry, inputs.images, inputs.guessed, list(inputs.notes)
     if isinstance(mask, Image):
-        return mask.geometry, {}, list(mask.notes)
+        return mask.geometry, {}, frozenset(), list(mask.notes)
     note = warn("arrays carry no spacing: voxels of 1 x 1 x 1 mm are assumed")
-    return Geometry.from_spacing(mask.shape, (1, 1, 1)), {}, [note]
+    return Geometry.from_spacing(mask.shape, (1, 1, 1)), {}, frozenset(), [note]
 
 
 def _named(images: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,13 +222,12 @@ def _named(images: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Check that an array holds labels; return it as bool or int64."""
+    """Check that an array holds labels; return it as bool or whole numbers."""
     if labels.ndim != 3:
         what = f"must have three axes (z, y, x), got shape {labels.shape}"
         raise MaskError(what, "`labels`")
-    if labels.dtype == bool:
-        whole = labels
-    else:
+    whole = labels
+    if labels.dtype.kind not in "biu":
         finite = bool(np.isfinite(labels).all())
         whole = labels.astype(np.int64) if finite else labels
         if not finite or (whole != labels).any():

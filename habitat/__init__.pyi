@@ -1,4 +1,8 @@
+from . import clustering as clustering
 from . import errors as errors
+from . import features as features
+from . import maps as maps
+from . import reliability as reliability
 from .case import Case as Case
 from .choice import choose_k as choose_k
 from .features import extract as extract

@@ -10,6 +10,7 @@ from radiomics.featureextractor import RadiomicsFeatureExtractor
 
 from habitat import Image, read
 from habitat.errors import ConfigError, InputError
+from habitat.features import extract
 from habitat.features._filters import LBP2D, LoG, Wavelet
 from habitat.features._prepare import prepare
 from habitat.features._pyradiomics import _plain, run
@@ -272,3 +273,29 @@ def test_complex_values_are_converted_or_refused():
         _plain("Flatness", 0.5 + 0.1j)
     with pytest.raises(InputError, match="not a number"):
         _plain("Flatness", np.array([1.0, 2.0]))
+
+
+@pytest.mark.filterwarnings("ignore:the load_module")  # pykwalify's
+@pytest.mark.parametrize(("case", "unit"), [("lung1", "HU"), ("brain1", None)])
+def test_stored_integers_are_resampled_as_the_library_does(
+    shared, tmp_path, case, unit
+):
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        "setting: {binWidth: 25, resampledPixelSpacing: [1.9, 1.9, 3.3],"
+        " interpolator: sitkBSpline}\n"
+        "imageType: {Original: {}}\nfeatureClass: {firstorder: , glcm: }\n"
+    )
+    folder = shared / "data/pyradiomics_cases"
+    files = [str(folder / f"{case}_{what}.nrrd") for what in ("image", "label")]
+    image = sitk.ReadImage(files[0])
+    assert "integer" in image.GetPixelIDTypeAsString()
+    extractor = RadiomicsFeatureExtractor(str(path))
+    want = extractor.execute(image, sitk.ReadImage(files[1]))
+    want = {k: float(v) for k, v in want.items() if k.startswith("original")}
+    native = read(files[0], unit=unit) if unit else read(files[0])
+    found = extract(
+        read(files[1]), {"x": native}, families=("radiomics",), settings=path
+    )
+    own = found[found["region"] == "tumor"]
+    assert compare(dict(zip(own["feature"], own["value"], strict=True)), want) == 42

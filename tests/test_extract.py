@@ -1,6 +1,8 @@
 """extract(): one table of everything, from results and from label maps."""
 
 import json
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -11,6 +13,7 @@ import habitat
 from habitat import Geometry, Image
 from habitat.errors import (
     ConfigError,
+    DicomError,
     HabitatWarning,
     InputError,
     MaskError,
@@ -391,8 +394,13 @@ def test_a_ring_of_which_little_is_left_has_no_features(scan, images, result) ->
         ({"families": "radiomics"}, "must be a sequence of names"),
         ({"families": ()}, "must be a sequence of names"),
         ({"engine": "numpy"}, "must be one of 'numba', 'pyradiomics'"),
-        ({"min_voxels": 0}, "`min_voxels`: must be a number >= 1"),
-        ({"settings": {"CT": RadiomicsSettings()}}, "names CT; the channels are"),
+        ({"min_voxels": 0}, "`min_voxels`: must be an integer 1"),
+        ({"settings": {"CT": RadiomicsSettings()}}, "has CT; the channels are"),
+        ({"min_voxels": 2.5}, "`min_voxels`: must be an integer"),
+        ({"rings": (0, 3, 5)}, "`rings`: must be a Rings.*habitat.ring"),
+        ({"families": ("shape", "shape")}, "names one twice"),
+        ({"families": (lambda s, o: None,)}, "must yield habitat.features.Row"),
+        ({"families": (lambda s, o: [("tumor", 1)],)}, "must yield habitat.feat"),
         ({"settings": 5}, "must be RadiomicsSettings or a path"),
         ({"spacing": -1}, "`spacing`"),
         ({"spacing": (1, 1)}, "`spacing`"),
@@ -404,7 +412,7 @@ def test_wrong_options_are_refused(result, images, arguments, words) -> None:
 
 
 def test_wrong_images_are_refused(scan, result) -> None:
-    with pytest.raises(ConfigError, match="has MR; the habitats have SUVbw, HU"):
+    with pytest.raises(ConfigError, match="has MR; the channels are SUVbw, HU"):
         extract(result, {"MR": scan.ct})
     with pytest.raises(ConfigError, match="`images`: must be a mapping"):
         extract(result, scan.pet)
@@ -523,11 +531,11 @@ def test_patterns_alone(result, images) -> None:
 @pytest.mark.parametrize("engine", ["numba", "pyradiomics"])
 def test_values_that_are_constant_but_for_rounding(engine) -> None:
     rng = np.random.default_rng(0)
-    grid = Geometry.from_spacing((12, 30, 30), (3, 0.977, 0.977))
+    grid = Geometry.from_spacing((12, 30, 30), (2, 0.7, 0.7))
     labels = np.zeros(grid.shape, np.uint8)
     labels[4:8, 10:20, 10:20] = 1
     values = rng.normal(10, 3, grid.shape)
-    values[2:10, 5:25, 5:25] = 7.3
+    values[2:10, 5:25, 5:25] = 7.3  # interpolated: not exactly so any more
     found = extract(
         Image(labels, grid),
         {"MR": Image(values, grid, unit="a.u.")},
@@ -560,3 +568,81 @@ def test_a_large_map_of_labels_is_not_copied(scan) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2.5 * labels.nbytes  # a mask, and a little
+
+
+def test_images_of_another_patient_or_channel_are_refused(scan, result) -> None:
+    swapped = {
+        "SUVbw": scan.ct.replace(scan.ct.array, unit="SUVbw"),
+        "HU": scan.pet.replace(scan.pet.array, unit="HU"),
+    }
+    with pytest.raises(InputError, match="is not the image that was segmented"):
+        result.extract(swapped, families=("radiomics",))
+
+
+def test_images_complete_the_files_of_a_result(tmp_path, scan) -> None:
+    habitat.write(scan.pet, tmp_path / "pet.nii.gz")
+    pet = habitat.read(tmp_path / "pet.nii.gz", unit="SUVbw")
+    made = habitat.segment(pet, scan.ct, scan.mask, k=2)
+    found = made.extract({"ct": scan.ct}, families=("radiomics",))
+    assert set(found["channel"]) == {"SUVbw", "HU"}
+    (tmp_path / "pet.nii.gz").rename(tmp_path / "moved.nii.gz")
+    with pytest.raises(InputError, match=r"not found.*images=\{'SUVbw': image\}"):
+        made.extract({"ct": scan.ct}, families=("radiomics",))
+
+
+def test_a_table_read_from_csv_can_be_made_wide(tmp_path, table) -> None:
+    table.to_csv(tmp_path / "features.csv", index=False)
+    expected = wide(table)
+    pd.testing.assert_frame_equal(
+        wide(pd.read_csv(tmp_path / "features.csv")), expected
+    )
+    with pytest.raises(InputError, match="pandas.concat"):
+        wide([table, table])
+
+
+def test_units(table) -> None:
+    units = table.drop_duplicates("feature").set_index("feature")["unit"]
+    assert units["interaction_1_2"] == units["border_1"] == "mm3"
+    assert units["interaction_energy"] == units["interaction_share_1_2"] == ""
+    assert units["border_area_1_2"] == units["shape_SurfaceArea"] == "mm2"
+    assert units["mtv_41"] == units["volume_ml"] == "ml"
+    assert units["tlg"] == "g"
+
+
+def test_settings_take_the_short_names_of_channels(result, images) -> None:
+    settings = {"pet": RadiomicsSettings(bin_width=0.5, bin_from=0)}
+    found = extract(result, images, families=("radiomics",), settings=settings)
+    assert found.attrs["settings"]["SUVbw"]["bin_width"] == 0.5
+
+
+def test_errors_name_the_channel(result, images) -> None:
+    settings = RadiomicsSettings(ibsi=True, bin_width=25)
+    with pytest.raises(ConfigError, match="^SUVbw, RadiomicsSettings: IBSI needs"):
+        extract(result, images, families=("radiomics",), settings=settings)
+
+
+def test_other_files_are_told_how_to_be_read(shared) -> None:
+    folder = shared / "data" / "sts_petct_dicom" / "STS_006" / "PET" / "mask"
+    file = next(folder.glob("*.dcm"))
+    with pytest.raises(DicomError, match="habitat.read_mask"):
+        extract(file)
+
+
+def test_submodules_are_there_at_once() -> None:
+    code = "import habitat; habitat.features.wide; habitat.maps.parker"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_ibsi_adds_what_pyradiomics_has_not(result, images) -> None:
+    settings = RadiomicsSettings(ibsi=True, bin_width=25, bin_from=-1100)
+    found = extract(
+        result,
+        images,
+        families=("radiomics",),
+        settings={"HU": settings},
+    )
+    own = found[(found["channel"] == "HU") & (found["region"] == "h1")]
+    names = set(own["feature"])
+    assert {"original_gldzm_ZoneDistanceEntropy", "original_local_LocalPeak"} <= names
+    assert {"original_shape_MoranI", "original_histogram_Mode"} <= names
+    assert len(own) == len(names)

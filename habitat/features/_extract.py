@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from habitat._check import at_least, one_of
+from habitat._check import instance, integer, one_of
 from habitat.case import SUV_UNITS
 from habitat.errors import ConfigError
 from habitat.features._composition import counts
@@ -21,7 +21,7 @@ from habitat.features._families import (
 )
 from habitat.features._rings import KEPT_LEAST, Rings, ring
 from habitat.features._settings import RadiomicsSettings
-from habitat.features._subject import Subject, of_labels, of_result
+from habitat.features._subject import Subject, by_channel, of_labels, of_result
 from habitat.features._table import Row, long
 
 if TYPE_CHECKING:
@@ -122,13 +122,15 @@ def extract(
     >>> list(table["region"].unique())
     ['tumor', 'h1', 'h2']
     """
+    if rings is not None:
+        instance("rings", rings, Rings, "rings=habitat.ring(mask, ct, edges=(0, 3, 5))")
     opened = of_result if hasattr(habitats, "mask_geometry") else of_labels
     subject = opened(habitats, images)
     options = Options(
         settings=_settings(settings, spacing, subject),
         spacing=spacing,
         engine=one_of("engine", engine, ENGINES),
-        min_voxels=int(at_least("min_voxels", min_voxels, 1)),
+        min_voxels=integer("min_voxels", min_voxels, 1, 10**9),
         rings=rings,
         notes=list(subject.notes),
     )
@@ -142,12 +144,21 @@ def extract(
     found = [
         (name, _explained(row, sizes, options.rings))
         for name, family in chosen
-        for row in family(subject, options)
+        for row in _rows_of(name, family(subject, options))
     ]
     table = long(str(case_id), found)
     table.attrs["notes"] = list(dict.fromkeys(options.notes))
     table.attrs["settings"] = options.used
     return table
+
+
+def _rows_of(name: str, found: Any) -> Iterator[Row]:
+    """Rows of a family, of one's own too."""
+    for row in found if isinstance(found, Iterable) else [found]:
+        if not isinstance(row, Row):
+            what = f"must yield habitat.features.Row, got {row!r:.60}"
+            raise ConfigError(what, f"`families`, {name}")
+        yield row
 
 
 def _sizes(subject: Subject, rings: Rings | None) -> dict[str, int]:
@@ -180,13 +191,12 @@ def _settings(
     subject: Subject,
 ) -> dict[str, RadiomicsSettings]:
     """Settings of each channel, as given."""
-    channels = list(subject.channels)
-    by_name: Mapping[str, Settings | None]
-    by_name = given if isinstance(given, Mapping) else dict.fromkeys(channels, given)
-    extra = [name for name in by_name if name not in channels]
-    if extra:
-        what = f"names {', '.join(extra)}; the channels are {', '.join(channels)}"
-        raise ConfigError(what, "`settings`")
+    channels = subject.channels
+    by_name: Mapping[str, Any]
+    if isinstance(given, Mapping):
+        by_name = by_channel(given, channels, "`settings`")
+    else:
+        by_name = dict.fromkeys(channels, _read(given))
     own = {name: _read(by_name.get(name)) for name in channels}
     if isinstance(spacing, str) and spacing == "auto":
         return own
@@ -218,9 +228,13 @@ def _chosen(
         raise ConfigError("'pet' needs a channel in SUV", "`families`")
     if with_rings and "rings" not in families:
         families = [*families, "rings"]
-    return [
+    chosen = [
         (getattr(f, "__name__", "custom"), f)
         if callable(f)
         else (one_of("families", f, FAMILIES), FAMILIES[f])
         for f in families
     ]
+    names = [name for name, _ in chosen]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"names one twice: {', '.join(names)}", "`families`")
+    return chosen

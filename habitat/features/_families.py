@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from habitat._check import warn
 from habitat.case import SUV_UNITS
-from habitat.errors import GeometryError
+from habitat.errors import GeometryError, HabitatError
 from habitat.features._composition import (
     centroid_distances,
     composition,
@@ -111,19 +112,32 @@ def _of_tumor(found: Mapping[str, float], channel: str = "") -> Iterator[Row]:
         yield Row("tumor", channel, feature, float(value), _unit(feature))
 
 
-#: Parts of our own features' names that tell their unit; all other are numbers.
+#: Units of features by how their names begin; all others are plain numbers.
 _UNITS = {
     "volume_ml": "ml",
     "centroid_distance": "mm",
     "mean_depth_mm": "mm",
+    "interaction_share": "",
+    "border_share": "",
     "border_area": "mm2",
     "edge_density": "1/mm",
     "surface_to_volume": "1/mm",
-    "mtv": "ml",
+    "shape_MeshVolume": "mm3",
+    "shape_VoxelVolume": "mm3",
+    "shape_SurfaceArea": "mm2",
+    "shape_SurfaceVolumeRatio": "1/mm",
+    "shape_Maximum": "mm",
+    "shape_MajorAxis": "mm",
+    "shape_MinorAxis": "mm",
+    "shape_LeastAxis": "mm",
 }
+#: Those of pairs of habitats are volumes: counts of neighbors times that of a voxel.
+_VOLUMES = re.compile(r"(interaction|border)(_\d+)+$")
 
 
 def _unit(feature: str, default: str = "") -> str:
+    if _VOLUMES.match(feature):
+        return "mm3"
     return next((u for part, u in _UNITS.items() if feature.startswith(part)), default)
 
 
@@ -171,16 +185,25 @@ def _diversity(subject: Subject, options: Options) -> Iterator[Row]:
 
 def _radiomics(subject: Subject, options: Options) -> Iterator[Row]:
     for channel, image in subject.natives.items():
-        settings = options.settings[channel].for_channel(
-            image.unit, image.is_map, image.geometry.spacing
-        )
-        sizes = settings.spacing
-        if 1 in image.geometry.shape and isinstance(sizes, tuple):  # one slice stays
-            own = zip(image.geometry.shape, sizes, strict=True)
-            settings = replace(settings, spacing=[s if n > 1 else 0.0 for n, s in own])
-        options.used[channel] = settings.to_json()
-        for group in _groups(subject, options):
-            yield from _computed(image, group, settings, options, channel)
+        try:
+            settings = _settings(channel, image, options)
+            for group in _groups(subject, options):
+                yield from _computed(image, group, settings, options, channel)
+        except HabitatError as error:
+            where = f"{channel}, {error.where}".removesuffix(", ")
+            raise type(error)(error.what, where, error.fix) from error
+
+
+def _settings(channel: str, image: Image, options: Options) -> RadiomicsSettings:
+    settings = options.settings[channel].for_channel(
+        image.unit, image.is_map, image.geometry.spacing
+    )
+    sizes = settings.spacing
+    if 1 in image.geometry.shape and isinstance(sizes, tuple):  # one slice stays
+        own = zip(image.geometry.shape, sizes, strict=True)
+        settings = replace(settings, spacing=[s if n > 1 else 0.0 for n, s in own])
+    options.used[channel] = settings.to_json()
+    return settings
 
 
 #: Shape features that a tumor of one slice has, and its plane by the axis it lacks.
@@ -205,7 +228,8 @@ def _shape(subject: Subject, options: Options) -> Iterator[Row]:
         grid = group[0].labels.geometry
         whole = Image(np.ones(grid.shape), grid)
         for row in _computed(whole, group, settings, options, ""):
-            row = row._replace(feature=row.feature.removeprefix("original_"))
+            name = row.feature.removeprefix("original_")
+            row = row._replace(feature=name, unit=_unit(name))
             if known and row.feature not in known:
                 row = row._replace(value=np.nan, note="the tumor is one voxel thick")
             yield row

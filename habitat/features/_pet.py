@@ -33,7 +33,7 @@ def _units() -> dict[str, str]:
     suv |= {"suv_cov": "", "suv_peak_local": "g/mL", "suv_peak_global": "g/mL"}
     volumes: dict[str, str] = {}
     for name in (*_SHARES, *_LEVELS):
-        volumes |= {f"mtv_{name}": "mL", f"mtv_share_{name}": "", f"tlg_{name}": "g"}
+        volumes |= {f"mtv_{name}": "ml", f"mtv_share_{name}": "", f"tlg_{name}": "g"}
     return suv | {"tlg": "g"} | volumes
 
 

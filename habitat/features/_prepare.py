@@ -333,7 +333,12 @@ def _values(
     else:
         order = ORDERS[settings.interpolation]
         values = _interpolated(values, matrix, target, order)
-        if image.unit == "HU" and not image.is_map and settings.normalize is None:
+        whole = image.array.dtype.kind in "iu" and settings.normalize is None
+        if settings.alignment == "corner":  # pyradiomics cuts off whole numbers
+            values, how["rounded"] = (
+                (np.trunc(values), "cut") if whole else (values, False)
+            )
+        elif image.unit == "HU" and not image.is_map and settings.normalize is None:
             values, how["rounded"] = np.rint(values), True
     values[bad] = np.nan
     return values, how

@@ -175,8 +175,8 @@ def _binned(
 ) -> npt.NDArray[np.int64]:
     """Gray levels of a region, 0 outside."""
     low, width = options["binFrom"], options.get("binWidth")
-    if low is None and is_flat(values[own]):
-        return own.astype(np.int64)
+    if is_flat(values[own]):
+        values = np.where(own, values[own].min(), values)
     if low is None:
         levels = imageoperations.binImage(values, own, **options)[0]
         return np.asarray(levels, np.int64)

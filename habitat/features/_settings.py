@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from numbers import Real
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from habitat._check import at_least, collector, integer, keep, one_of
 from habitat.case import SUV_UNITS
@@ -78,7 +80,8 @@ class RadiomicsSettings:
         "auto" is 1 mm for HU, 3 mm for SUV, else the in-plane voxel size in all three
         directions. None is the grid of the labels.
     interpolation : {"auto", "linear", "cubic", "nearest"}
-        "auto" is cubic B-spline for HU, else linear. HU are rounded to integers.
+        "auto" is cubic B-spline for HU, else linear. HU are rounded to integers; where
+        corners are aligned whole numbers are cut off, as pyradiomics does.
     alignment : {"center", "corner"}
         What the old and new grid have in common: their center (IBSI) or the corner of
         the first voxel (pyradiomics).
@@ -151,6 +154,8 @@ class RadiomicsSettings:
         checked["bin_count"] = check(_optional, _count, "bin_count", self.bin_count)
         for name, allowed in _CHOICES.items():
             check(one_of, name, getattr(self, name), allowed)
+        checked["ibsi"] = check(_flag, "ibsi", self.ibsi)
+        checked["merge"] = check(_optional, _flag, "merge", self.merge)
         check(self._together)
         raise_all(problems)
         keep(self, **checked)
@@ -179,7 +184,9 @@ class RadiomicsSettings:
         -------
         RadiomicsSettings
             What pyradiomics would do with the file, its defaults included; images
-            without ``resampledPixelSpacing`` keep their grid.
+            without ``resampledPixelSpacing`` keep their grid. Filters see as much of
+            the image as they need, where pyradiomics cuts it at ``padDistance``: its
+            LoG of large width then differs.
 
         Raises
         ------
@@ -299,7 +306,7 @@ def _default_bins(settings: RadiomicsSettings, kind: str) -> dict[str, Any]:
 
 
 def _features(given: Sequence[str]) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
+    names = (given,) if isinstance(given, str) else _sequence("features", given)
     if not names:
         fix = "leave it out for all of them"
         raise ConfigError("names no feature", "`features`", fix)
@@ -309,6 +316,12 @@ def _features(given: Sequence[str]) -> tuple[str, ...]:
         if single:
             one_of(f"features: {kind}", single, CLASSES[kind])
     return names
+
+
+def _sequence(name: str, given: Any) -> tuple[Any, ...]:
+    if not isinstance(given, Iterable):
+        raise ConfigError(f"must be a sequence, got {given!r}", f"`{name}`")
+    return tuple(given)
 
 
 def _filters(given: Sequence[FilterLike]) -> tuple[Filter, ...]:
@@ -359,6 +372,12 @@ def _range(given: Any) -> tuple[float, float] | None:
 
 def _optional(check: Callable[[str, Any], Any], name: str, given: Any) -> Any:
     return None if given is None else check(name, given)
+
+
+def _flag(name: str, given: Any) -> bool:
+    if not isinstance(given, bool | np.bool_):
+        raise ConfigError(f"must be True or False, got {given!r}", f"`{name}`")
+    return bool(given)
 
 
 def _number(name: str, given: Any) -> float:

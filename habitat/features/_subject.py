@@ -28,6 +28,7 @@ from habitat.voxels import OnGrid, depth_mm, missing_values
 Labels: TypeAlias = npt.NDArray[np.uint8]
 
 MARGIN_MM = 10.0
+_SAME_SD = 0.5  # of the tumor's values that an image may be off and be the same
 MOST_HABITATS = 255
 _MASKS = ("mask", "other_mask")  # among the sources of a result
 _UNITS = {"pet": "SUVbw", "ct": "HU"}
@@ -93,7 +94,11 @@ class Subject:
         unit = self.channels[name].unit
         if isinstance(source, HabitatError):
             raise source
-        image = read_any(source, _MODALITY.get(unit or ""))
+        try:
+            image = read_any(source, _MODALITY.get(unit or ""))
+        except HabitatError as error:
+            fix = f"{error.fix}, or pass it: extract(..., images={{{name!r}: image}})"
+            raise type(error)(error.what, error.where, fix) from error
         known = (image.source or {}).get("sha256")
         if name in self.recorded and known != self.recorded[name]:
             what = "was changed since it was segmented (its sha256 is another)"
@@ -110,25 +115,32 @@ def of_result(result: Any, images: Mapping[str, Any] | None) -> Subject:
     """Open a result; its native images are those given, else where it read them."""
     labels = Image(result.labels, result.geometry, unit="habitat").crop(result.box)
     channels, deep = dict(result.images), result.depth_mm
+    sources, recorded = _recorded(result)
     if images is not None:
-        known = isinstance(images, Mapping) and set(images) <= set(channels)
-        given = dict(images) if known else _named(images)
-        extra = [name for name in given if name not in channels]
-        if extra:
-            what = f"has {', '.join(extra)}; the habitats have {', '.join(channels)}"
-            raise ConfigError(what, "`images`", "name the channels as the result does")
+        given = by_channel(images, channels, "`images`")
         units = {name: str(channels[name].unit) for name in given}
         mask = labels.replace(labels.array > 0)
-        natives: dict[str, Any] = dict(load_inputs(given, mask, None, units).images)
-        for name in set(channels) - set(given):
-            natives[name] = _not_given(name)
-        return Subject(labels, result.k, deep, channels, natives, {}, ())
+        natives = load_inputs(given, mask, None, units).images
+        raise_all(
+            [
+                problem
+                for name, image in natives.items()
+                for problem in _another(name, image, channels[name], mask)
+            ]
+        )
+        sources |= natives
+        recorded = {name: h for name, h in recorded.items() if name not in natives}
+    return Subject(labels, result.k, deep, channels, sources, recorded, ())
+
+
+def _recorded(result: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """Where a result has its channels from, and the sha256 of those files."""
     done = result.params.get("channels", {})
     origins = [s for name, s in result.sources.items() if name not in _MASKS]
     sources: dict[str, Any] = {}
     recorded = {}
     for (name, image), origin, how in zip(
-        channels.items(), origins, done.values(), strict=True
+        result.images.items(), origins, done.values(), strict=True
     ):
         if origin["path"]:
             sources[name], recorded[name] = origin["path"], origin["sha256"]
@@ -136,7 +148,36 @@ def of_result(result: Any, images: Mapping[str, Any] | None) -> Subject:
             sources[name] = image  # the native voxels themselves
         else:
             sources[name] = _not_given(name)
-    return Subject(labels, result.k, deep, channels, sources, recorded, ())
+    return sources, recorded
+
+
+def by_channel(
+    given: Any, channels: Mapping[str, Image], argument: str
+) -> dict[str, Any]:
+    """Something for each channel under its name; "pet" and "ct" mean SUV and HU."""
+    known = isinstance(given, Mapping) and set(given) <= set(channels)
+    named = dict(given) if known else _named(given, argument)
+    extra = [name for name in named if name not in channels]
+    if extra:
+        what = f"has {', '.join(extra)}; the channels are {', '.join(channels)}"
+        raise ConfigError(what, argument, "name the channels as the result does")
+    return named
+
+
+def _another(name: str, image: Image, own: Image, tumor: Image) -> list[HabitatError]:
+    """An image that is not the one that was segmented."""
+    how = interpolation_of(image)
+    near, _ = clip_hu(needed(image, own.geometry, how))
+    values = sample(near, own.geometry, how, tumor).array
+    both = tumor.array & np.isfinite(values) & np.isfinite(own.array)
+    if not both.any():
+        return []
+    apart = float(np.median(np.abs(values[both] - own.array[both])))
+    if apart <= _SAME_SD * float(own.array[both].std()):
+        return []
+    what = "is not the image that was segmented: in the tumor they differ by "
+    fix = "give each channel its own image"
+    return [InputError(f"{what}{apart:.3g} (median)", name, fix)]
 
 
 def _not_given(name: str) -> InputError:
@@ -147,9 +188,9 @@ def _not_given(name: str) -> InputError:
 
 def of_labels(labels: Any, images: Mapping[str, Any] | None) -> Subject:
     """Open a label map and images that lie on grids of their own."""
-    given = _named(images or {})
+    given = _named(images or {}, "`images`")
     plain = isinstance(labels, np.ndarray)
-    raw = labels if plain else read_any(labels)
+    raw = labels if plain else _read_labels(labels)
     array = _checked(np.asarray(raw if plain else raw.array))
     mask: Any = array > 0
     if not plain:
@@ -207,17 +248,26 @@ def _read(
     return Geometry.from_spacing(mask.shape, (1, 1, 1)), {}, frozenset(), [note]
 
 
-def _named(images: Mapping[str, Any]) -> dict[str, Any]:
+def _read_labels(source: Any) -> Image:
+    try:
+        return read_any(source)
+    except HabitatError as error:
+        fix = "a contour or mask file: habitat.read_mask(path, reference=image); "
+        fix += "a saved result: habitat.HabitatResult.load(folder)"
+        raise type(error)(error.what, error.where, fix) from error
+
+
+def _named(given: Any, argument: str) -> dict[str, Any]:
     """Name "pet" and "ct" by their unit, as results do."""
-    if not isinstance(images, Mapping):
-        what = f"must be a mapping of channel name to image, got {images!r:.60}"
-        raise ConfigError(what, "`images`")
+    if not isinstance(given, Mapping):
+        what = f"must be a mapping of channel name, got {given!r:.60}"
+        raise ConfigError(what, argument, "{'pet': ..., 'ct': ...}")
     out = {}
-    for name, image in images.items():
-        unit = getattr(image, "unit", None)
-        out[unit or _UNITS[name] if name in _UNITS else name] = image
-    if len(out) < len(images):
-        raise ConfigError(f"names a channel twice: {', '.join(images)}", "`images`")
+    for name, one in given.items():
+        unit = getattr(one, "unit", None)
+        out[unit or _UNITS[name] if name in _UNITS else name] = one
+    if len(out) < len(given):
+        raise ConfigError(f"names a channel twice: {', '.join(given)}", argument)
     return out
 
 

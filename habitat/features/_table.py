@@ -62,7 +62,8 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
         Column "case_id", then ``{region}_{channel}_{feature}`` (``{region}_{feature}``
         where there is no channel) in order of first appearance; a case without a
         region or feature has NaN. Columns ``{region}_present`` tell 1 from 0 for each
-        habitat (and NaN from either where a case was extracted without it).
+        habitat (and NaN from either where a case was extracted without it). The notes
+        in ``attrs`` of the tables are not in it.
 
     Raises
     ------
@@ -78,13 +79,19 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     >>> list(habitat.features.wide(table)["h1_present"])
     [1.0]
     """
+    if not isinstance(table, pd.DataFrame):
+        what = f"must be one table, got {type(table).__name__}"
+        raise InputError(what, "`table`", "join several: pandas.concat(tables)")
     missing = [c for c in (*_KEYS, "value") if c not in table]
     if missing:
         what = f"lacks the columns {', '.join(missing)}"
         raise InputError(what, "`table`", "give what `extract` returned")
+    # a table that was read from CSV has no text where it was empty
+    texts = {c: table[c].fillna("").astype(str) for c in _KEYS[1:]}
+    table = table.assign(**texts, value=pd.to_numeric(table["value"]))
     twice = table.duplicated(_KEYS)
     if twice.any():
-        first = " ".join(table.loc[twice, _KEYS].iloc[0])
+        first = " ".join(map(str, table.loc[twice, _KEYS].iloc[0]))
         what = f"{int(twice.sum())} features stand there twice, first {first!r}"
         raise InputError(what, "`table`", "give every case another case_id")
     rows = {

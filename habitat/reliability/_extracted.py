@@ -124,7 +124,7 @@ def feature_precision(
         `map_precision`.
     margin_mm : float, mm
         Images are cropped to the tumor and so much around it. LoG looks 16 sigma far;
-        "square" to "exponential" scale by the largest value of the whole image and
+        `normalize` and "square" to "exponential" take numbers of the whole image and
         need all of it.
 
     Returns

@@ -72,7 +72,6 @@ _REACH = 18  # voxels after which a cubic B-spline's prefilter has died out (1e-
 _SCALED = ("square", "squareroot", "logarithm", "exponential")  # by the whole image
 _TIE = 1e-6  # voxels by which rounding of coordinates may be off
 _COARSE_CT_MM = 2.5
-_ROUNDING = 1e-12
 _ANISOTROPIC = 1.5
 
 
@@ -136,11 +135,6 @@ def prepare(
         how={"shape": list(grid.shape), "nan_voxels": left_out, **how},
         notes=tuple(notes),
     )
-
-
-def is_flat(values: Floats) -> bool:
-    """Whether values are equal but for the rounding of an interpolation."""
-    return bool(np.ptp(values) <= _ROUNDING * np.abs(values).max())
 
 
 def intensity_layers(prepared: Prepared, settings: RadiomicsSettings) -> list[Labels]:

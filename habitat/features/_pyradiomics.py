@@ -25,9 +25,9 @@ from habitat.features._prepare import (
     Labels,
     Prepared,
     intensity_layers,
-    is_flat,
 )
 from habitat.features._settings import CLASSES, RadiomicsSettings
+from habitat.features._texture import is_flat
 from habitat.geometry import Floats, bounding_box
 
 _SCALED = ("square", "squareroot", "logarithm", "exponential")  # by the whole image

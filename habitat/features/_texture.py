@@ -34,6 +34,7 @@ __all__ = ["CLASSES", "discretize", "first_order", "texture"]
 
 _NAMES = {"glcm": GLCM, "glrlm": GLRLM, "glszm": GLSZM, "gldm": GLDM, "ngtdm": NGTDM}
 CLASSES = tuple(_NAMES)
+_ROUNDING = 1e-12  # relative
 _MOST_LEVELS = 4096  # co-occurrence matrices of 0.9 GB
 _BLOCK = 1 << 24  # entries of matrices to count at once
 _IBSI_GLDM = (
@@ -104,16 +105,31 @@ def discretize(
     """
     levels = np.zeros(labels.shape, np.int32)
     bins = np.zeros(n, np.int64)
-    for r in range(n):
-        inside = np.flatnonzero(labels == r + 1)
-        if inside.size == 0:
-            continue
+    for r, inside in _inside(labels, n):
         x = values.ravel()[inside]
+        if is_flat(x):
+            x = np.full_like(x, x.min())
         edges = _edges(x, bin_width, bin_count, bin_from)
         found = np.digitize(x, edges)
         levels.ravel()[inside] = found
         bins[r] = found.max() - found.min() + 1
     return levels, bins
+
+
+def is_flat(x: _F64) -> bool:
+    """Whether values are equal but for the rounding of an interpolation."""
+    low, high = float(x.min()), float(x.max())
+    return high - low <= _ROUNDING * max(abs(low), abs(high))
+
+
+def _inside(labels: _Int, n: int) -> Iterator[tuple[int, _I64]]:
+    """Number from 0 and positions, ascending, of each region that is there."""
+    where = np.flatnonzero(labels)
+    own = labels.ravel()[where]
+    order = where[np.argsort(own, kind="stable")]
+    ends = np.cumsum(np.bincount(own, minlength=n + 1))
+    for r in np.flatnonzero(np.diff(ends)):
+        yield int(r), order[ends[r] : ends[r + 1]]
 
 
 def _edges(x: _F64, width: float | None, number: int | None, low: float | None) -> _F64:
@@ -186,17 +202,15 @@ def first_order(
     [2.0, 8.0, nan]
     """
     out = np.full((n, len(FIRSTORDER)), np.nan)
-    for r in range(n):
-        inside = np.flatnonzero(labels == r + 1)
-        if inside.size:
-            x = values.ravel()[inside]
-            counts = np.bincount(levels.ravel()[inside])
-            found = _statistics(x, shift, 3.0 if ibsi else 0.0)
-            share = counts / x.size
-            found["TotalEnergy"] = found["Energy"] * float(np.prod(spacing))
-            found["Entropy"] = float(entropy(share, 0))
-            found["Uniformity"] = float(share @ share)
-            out[r] = [found[name] for name in FIRSTORDER]
+    for r, inside in _inside(labels, n):
+        x = values.ravel()[inside]
+        counts = np.bincount(levels.ravel()[inside])
+        found = _statistics(x, shift, 3.0 if ibsi else 0.0)
+        share = counts / x.size
+        found["TotalEnergy"] = found["Energy"] * float(np.prod(spacing))
+        found["Entropy"] = float(entropy(share, 0))
+        found["Uniformity"] = float(share @ share)
+        out[r] = [found[name] for name in FIRSTORDER]
     return _named("firstorder", FIRSTORDER, out)
 
 
@@ -329,17 +343,19 @@ def _voxels(levels: _Int, labels: _Int, dims: str) -> _Voxels:
     box = bounding_box(there) if there.any() else (slice(0),) * 3
     inside = np.pad(labels[box], 1)
     position = np.flatnonzero(inside)
-    level = np.pad(levels[box], 1).ravel()[position].astype(np.int64)
     region = inside.ravel()[position].astype(np.int64) - 1
-    highest = np.zeros(region.max(initial=-1) + 1, np.int64)
-    np.maximum.at(highest, region, level)
+    level = levels[box][there[box]].astype(np.int64)  # in the same order
+    most = int(level.max(initial=0)) + 1
+    present = np.bincount(region * most + level) > 0
+    present = np.pad(present, (0, -present.size % most)).reshape(-1, most)
+    highest = (present * np.arange(most)).max(axis=1, initial=0)
     slices = inside.shape[0] if dims == "2d" else 1
     if dims == "2d":
         region = region * slices + position // inside[0].size
-    present = np.flatnonzero(np.bincount(region))
-    number = np.zeros(present.max(initial=-1) + 1, np.int64)
-    number[present] = np.arange(present.size)
-    owner = present // slices
+    found = np.flatnonzero(np.bincount(region))
+    number = np.zeros(found.max(initial=-1) + 1, np.int64)
+    number[found] = np.arange(found.size)
+    owner = found // slices
     return _Voxels(position, number[region], level, owner, highest[owner], inside.shape)
 
 
@@ -348,6 +364,9 @@ def _parts(voxels: _Voxels, angles: int) -> Iterator[_Voxels]:
     regions = voxels.owner.size
     most = int(voxels.highest.max(initial=1))
     size = max(1, _BLOCK // (angles * most * most))
+    if size >= regions:
+        yield voxels
+        return
     for first in range(0, regions, size):
         part = slice(first, first + size)
         mine = voxels.region // size == first // size

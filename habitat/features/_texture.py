@@ -364,7 +364,7 @@ def _parts(voxels: _Voxels, angles: int) -> Iterator[_Voxels]:
     regions = voxels.owner.size
     most = int(voxels.highest.max(initial=1))
     size = max(1, _BLOCK // (angles * most * most))
-    if size >= regions:
+    if 0 < regions <= size:
         yield voxels
         return
     for first in range(0, regions, size):

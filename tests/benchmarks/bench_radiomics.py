@@ -5,6 +5,9 @@ their quartiles), gray levels of 25 HU, the image's own grid. Ours from the imag
 the label map; pyradiomics as it is called by its users: its extractor on the image,
 label by label. Median of 5 runs, interleaved, one thread. Then lung1 of pyradiomics,
 original, wavelet and LoG of 1 and 3 mm: `extract` against the extractor.
+
+pictologics 0.9 (Python >= 3.12; it adds up the directions before it computes features)
+took 18 ms for first order, texture and shape of the whole tumor where ours took 30.
 """
 
 import logging
@@ -108,8 +111,8 @@ def main():
     every = seconds["pyradiomics all"]
     print(f"  all 107 features: {every / whole:.0f} x (target 80)")
     same = seconds["pyradiomics texture"] / alone
-    print(f"  93 without shape: {same:.0f} x pyradiomics without shape,", end="")
-    print(f" {every / alone:.0f} x pyradiomics with shape (target 200)")
+    print(f"  93 without shape: {same:.0f} x pyradiomics without shape (target 200),")
+    print(f"    {every / alone:.0f} x pyradiomics with shape")
     filters()
 
 
@@ -135,9 +138,9 @@ def filters():
             "pyradiomics": lambda: extractor.execute(image, mask),
         }
     )
-    table = found["ours"].set_index("feature")["value"]
+    table, theirs = found["ours"].set_index("feature")["value"], found["pyradiomics"]
     same = [
-        np.isclose(table[name], complex(found["pyradiomics"][name]).real, rtol=1e-6)
+        np.isclose(table[name], complex(theirs[name]).real, rtol=1e-6, atol=1e-12)
         for name in table.index
     ]
     print(f"lung1, {len(same)} features of 11 images, {sum(same)} equal at 1e-6")

@@ -234,7 +234,7 @@ def _chosen(
         else (one_of("families", f, FAMILIES), FAMILIES[f])
         for f in families
     ]
-    names = [name for name, _ in chosen]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"names one twice: {', '.join(names)}", "`families`")
+    named = [f for f in families if isinstance(f, str)]
+    if len(set(named)) < len(named):
+        raise ConfigError(f"names one twice: {', '.join(named)}", "`families`")
     return chosen

@@ -1,10 +1,15 @@
 from . import clustering as clustering
+from . import cohort as cohort
 from . import errors as errors
 from . import features as features
 from . import maps as maps
 from . import reliability as reliability
 from .case import Case as Case
 from .choice import choose_k as choose_k
+from .cohort import batch as batch
+from .cohort import check_cohort as check_cohort
+from .cohort import fit_cohort as fit_cohort
+from .cohort import read_cohort as read_cohort
 from .features import extract as extract
 from .features import ring as ring
 from .geometry import Geometry as Geometry

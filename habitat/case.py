@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, TypeAlias
 
@@ -51,6 +51,13 @@ class Case:
         Structure in the mask, by value or name, where it holds several.
     group : str, optional
         Patient, where one has several cases; the case itself if it is not given.
+    site : str, optional
+        Hospital or scanner.
+    split : str, optional
+        "train", "test" or a name of your own.
+    clinical, outcome : mapping, optional
+        What is known of the patient, such as ``{"age": 71.0}``, and what is to be
+        predicted, such as ``{"pdl1_tps": 60.0}``.
 
     Raises
     ------
@@ -70,6 +77,10 @@ class Case:
     mask: Any
     label: int | str | None = None
     group: str | None = None
+    site: str | None = None
+    split: str | None = None
+    clinical: Mapping[str, Any] = field(default_factory=dict)
+    outcome: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.case_id, str) or not self.case_id:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
+from collections import Counter
+from collections.abc import Generator, Hashable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +15,9 @@ import typer
 from habitat.errors import ConfigError, HabitatError, HabitatWarning
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from habitat.cohort import BatchResult
     from habitat.image import Image
     from habitat.result import HabitatResult
 
@@ -21,7 +28,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich's help costs 0.4 s of CPU time
     help="Tumor habitats from PET/CT. For research use only.",
 )
-_USAGE, _FAILED = 2, 3
+_SOME, _USAGE, _FAILED, _STOPPED = 1, 2, 3, 130
+_SHOWN = 30  # failures on the screen
 
 Inputs = Annotated[
     list[str],
@@ -33,6 +41,12 @@ Inputs = Annotated[
 Count = Annotated[int, typer.Option("-k", help="number of habitats, 2 to 20")]
 Number = Annotated[str, typer.Option("-k", help="2 to 20, or auto")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="folder to write to")]
+Table = Annotated[
+    Path,
+    typer.Argument(metavar="COHORT.CSV", help="one row a case: case_id, pet, ct, mask"),
+]
+Jobs = Annotated[int | None, typer.Option(help="worker processes; else all cores")]
+Dask = Annotated[str | None, typer.Option(help="address of a Dask scheduler")]
 
 
 @app.command()
@@ -119,6 +133,119 @@ def segment(
 
 
 @app.command()
+def check(
+    table: Table,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="write them to .csv or .json")
+    ] = None,
+) -> None:
+    """List what is wrong with a cohort's table and files; no pixel is read."""
+    import habitat
+
+    problems = habitat.check_cohort(table)
+    errors = problems[problems["level"] == "error"]
+    for problem in problems.to_dict("records"):
+        typer.echo(_problem(problem))
+    typer.echo(f"{len(errors)} errors, {len(problems) - len(errors)} warnings")
+    if out is not None:
+        _write_problems(problems, out)
+    if len(errors):
+        raise typer.Exit(_SOME)
+
+
+@app.command()
+def batch(
+    table: Table,
+    out: Out,
+    k: Annotated[str | None, typer.Option("-k", help="2 to 20, or auto; else 4")] = (
+        None
+    ),
+    model: Annotated[
+        Path | None, typer.Option(help="folder of a saved HabitatModel")
+    ] = None,
+    families: Annotated[
+        str | None, typer.Option(help="of features, as shape,radiomics")
+    ] = None,
+    jobs: Jobs = None,
+    resume: Annotated[
+        bool | None,
+        typer.Option("--resume/--no-resume", help="leave alone what is done already"),
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="seconds for a case")] = None,
+    dask: Dask = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML with these and all other options")
+    ] = None,
+) -> None:
+    """Segment all cases of a table and extract their features; survive bad ones."""
+    from habitat.cohort import batch as run
+    from habitat.cohort import batch_options, read_cohort
+
+    given = {
+        "k": int(k) if k and k.isdecimal() else k,
+        "model": model,
+        "families": families.split(",") if families else None,
+        "jobs": jobs,
+        "resume": resume,
+        "timeout": timeout,
+        "dask": dask,
+    }
+    cases = read_cohort(table)
+    with _stoppable():
+        result = run(cases, out, **batch_options(given, config))
+    _show_batch(result)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def fit(
+    table: Table,
+    out: Out,
+    k: Number = "4",
+    method: Annotated[str, typer.Option(help="kmeans, gmm, otsu, supervoxel")] = (
+        "kmeans"
+    ),
+    scaling: Annotated[
+        str, typer.Option(help="zscore, log, robust, window, rank, none")
+    ] = "zscore",
+    grid: Annotated[
+        str, typer.Option(help="coarsest, mask, pet, ct or mm")
+    ] = "coarsest",
+    smoothness: Annotated[float, typer.Option(help="Potts prior, 0 to 2")] = 0.0,
+    rim_mm: Annotated[float, typer.Option(help="shell left out of the fit, mm")] = 0.0,
+    patient_shift: Annotated[
+        bool, typer.Option("--patient-shift", help="take out differences of patients")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="random_state")] = 0,
+    jobs: Jobs = None,
+    dask: Dask = None,
+) -> None:
+    """Learn one definition of habitats from the training cases of a table."""
+    from habitat.cohort import fit_cohort, read_cohort
+
+    with _stoppable():
+        result = fit_cohort(
+            read_cohort(table),
+            out,
+            int(k) if k.isdecimal() else k,
+            method=method,
+            scaling=scaling,
+            grid=float(grid) if _is_number(grid) else grid,
+            smoothness=smoothness,
+            rim_mm=rim_mm,
+            patient_shift=patient_shift,
+            random_state=seed,
+            jobs=jobs,
+            client=dask,
+        )
+    for note in result.notes:
+        typer.echo(f"note: {note}")
+    _show_failures(result.failures)
+    typer.echo(f"Written to {result.out}")
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
 def doctor() -> None:
     """Show versions, compiler and caches; paste this into a bug report."""
     from habitat._doctor import report
@@ -137,6 +264,56 @@ def main() -> None:
         raise SystemExit(
             _USAGE if isinstance(error, ConfigError) else _FAILED
         ) from None
+
+
+@contextmanager
+def _stoppable() -> Generator[None]:
+    """A run that is stopped (Ctrl-C, SIGTERM) says how to go on."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("Stopped; the same command goes on from here.", err=True)
+        raise SystemExit(_STOPPED) from None
+
+
+def _problem(one: Mapping[Hashable, Any]) -> str:
+    row = f"row {one['row']}" if one["row"] else "table"
+    where = " ".join(filter(None, (row, one["case_id"], one["column"])))
+    fix = f"; {one['fix']}" if one["fix"] else ""
+    return f"{one['level']}: {where}: {one['message']}{fix}"
+
+
+def _write_problems(problems: pd.DataFrame, out: Path) -> None:
+    from habitat.saving import write_table, write_text
+
+    if out.suffix == ".json":
+        write_text(out, problems.to_json(orient="records", indent=1, force_ascii=False))
+    elif out.suffix == ".csv":
+        write_table(out, problems)
+    else:
+        raise ConfigError(f"must end in .csv or .json, got {out.name}", "--out")
+
+
+def _show_batch(result: BatchResult) -> None:
+    _show_failures(result.failures)
+    for note in result.notes:
+        typer.echo(f"note: {note}")
+    counts = Counter(result.status.values())
+    typer.echo(", ".join(f"{n} {status}" for status, n in counts.items()))
+    typer.echo(f"Written to {result.out}")
+
+
+def _show_failures(failures: pd.DataFrame) -> None:
+    for one in failures.head(_SHOWN).to_dict("records"):
+        fix = f"; {one['fix']}" if one["fix"] else ""
+        typer.echo(f"{one['case_id']}: {one['kind']}: {one['message']}{fix}")
+    if len(failures) > _SHOWN:
+        typer.echo(f"... and {len(failures) - _SHOWN} more in failures.csv")
 
 
 def _channels(

@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +37,8 @@ RIM_MM = 3.0  # the rim is what lies within 3 mm of the surface
 PICTURE = "habitats.png"
 FEATURES = "features.csv"
 _FILES = ("labels.nii.gz", "images.npz")
-_WRITTEN = {*_FILES, "labels_mask_grid.nii.gz", "labels.seg.nrrd", "habitats.csv"}
-_WRITTEN |= {"result.json", PICTURE, FEATURES}
+WRITTEN = {*_FILES, "labels_mask_grid.nii.gz", "labels.seg.nrrd", "habitats.csv"}
+WRITTEN |= {"result.json", PICTURE, FEATURES}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -324,7 +323,7 @@ class HabitatResult:
 
         Writes ``labels.nii.gz``, ``labels_mask_grid.nii.gz`` (on the mask's grid),
         ``labels.seg.nrrd`` (opens in 3D Slicer with names and colors), ``images.npz``,
-        ``habitats.csv`` and ``result.json``.
+        ``habitats.csv`` and ``result.json``. The same result gives the same bytes.
 
         Parameters
         ----------
@@ -352,7 +351,7 @@ class HabitatResult:
         >>> habitat.HabitatResult.load(folder).names == result.names
         True
         """
-        return write_folder(folder, self._write, _WRITTEN)
+        return write_folder(folder, self.write_into, WRITTEN)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> HabitatResult:
@@ -385,7 +384,8 @@ class HabitatResult:
     def _label_image(self) -> Image:
         return Image(self.labels, self.geometry, unit="habitat")
 
-    def _write(self, folder: Path) -> None:
+    def write_into(self, folder: Path) -> None:
+        """Write all files into a folder that is there already; see `save`."""
         from habitat.io._files import write
         from habitat.io._segmentations import write_seg_nrrd
         from habitat.plotting import habitat_colors
@@ -405,7 +405,6 @@ class HabitatResult:
     def _to_json(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "names": self.names,
             "channels": [
                 {"name": c, "unit": i.unit, "map": i.meta.get("map")}

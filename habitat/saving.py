@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Mapping, Set
+import uuid
+from collections.abc import Callable, Generator, Mapping, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+PART, OLD = ".part-", ".old-"  # what a killed process may leave beside a final path
+
+
 def write_folder(
     folder: str | os.PathLike[str], write: Callable[[Path], None], own: Set[str]
 ) -> Path:
@@ -28,11 +34,13 @@ def write_folder(
     A folder that holds anything but files named in `own` is refused: it would be lost.
     """
     final = Path(folder).expanduser().absolute()
-    _check_folder(final, own)
-    part = final.with_name(f".part-{os.getpid()}-{final.name}")
+    check_folder(final, own)
+    part = _aside(final)
     try:
         part.mkdir(parents=True)
         write(part)
+        for path in filter(Path.is_file, part.rglob("*")):
+            _sync(path)
         _swap(part, final)
     except OSError as error:
         raise InputError(f"cannot be written: {error}", str(final)) from error
@@ -41,7 +49,8 @@ def write_folder(
     return final
 
 
-def _check_folder(folder: Path, own: Set[str]) -> None:
+def check_folder(folder: Path, own: Set[str]) -> None:
+    """Raise InputError if a folder holds anything but files named in `own`."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -52,9 +61,20 @@ def _check_folder(folder: Path, own: Set[str]) -> None:
         raise InputError(what, str(folder), "name a new folder")
 
 
+def _aside(final: Path) -> Path:
+    """A name beside the final one that no other process on any machine uses."""
+    return final.with_name(f"{PART}{uuid.uuid4().hex[:12]}")
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold a file before its name says that it is there."""
+    with path.open("rb+") as file:  # Windows wants to be able to write
+        os.fsync(file.fileno())
+
+
 def _swap(part: Path, final: Path) -> None:
     """Move a finished folder into place; an earlier one goes only after that."""
-    old = part.with_name(f".old-{part.name}")
+    old = part.with_name(part.name.replace(PART, OLD))
     if final.exists():
         final.rename(old)
     try:
@@ -66,16 +86,65 @@ def _swap(part: Path, final: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV; all of it or nothing."""
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+@contextmanager
+def whole_file(path: Path) -> Generator[Path]:
+    """Give a name to write to; the file is at `path` when all of it is on the disk.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    part = _aside(path)
     try:
-        table.to_csv(part, index=False, encoding="utf-8")
+        yield part
+        _sync(part)
         part.replace(path)
     except OSError as error:
         raise InputError(f"cannot be written: {error}", str(path)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV whose texts no spreadsheet takes for formulas."""
+    with whole_file(path) as part:
+        texts_mapped(table, guarded).to_csv(
+            part,
+            index=False,
+            encoding="utf-8",
+            errors="backslashreplace",
+            lineterminator="\r\n",  # a bare \r in a text is quoted only then
+        )
+
+
+def texts_mapped(table: pd.DataFrame, function: Callable[[Any], Any]) -> pd.DataFrame:
+    """A copy of a table with every column of texts mapped."""
+    out: pd.DataFrame = table.copy()
+    for name in table:
+        if table[name].dtype.kind not in "biufc":
+            out[name] = table[name].map(function)
+    return out
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file; all of it or nothing."""
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+
+
+def guarded(cell: Any) -> Any:
+    """A text with a quote before it if a spreadsheet would run it as a formula."""
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+
+
+def unguarded(cell: Any) -> Any:
+    """What `guarded` was given."""
+    quoted = isinstance(cell, str) and cell[:1] == "'" and _FORMULA.match(cell)
+    return cell[1:] if quoted else cell
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import cache
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -213,7 +214,7 @@ def _segment(
             raise ConfigError(
                 what, "`model`", "read it: habitat.HabitatModel.load(path)"
             )
-        raise_all(_overruled(options, model))
+        raise_all(overruled(options, model))
         return model.segment(Case("case", channels, mask, label))
     settings = check_settings(list(channels), label=label, **options)
     inputs, names = open_case(channels, mask, settings.label)
@@ -223,7 +224,7 @@ def _segment(
     return assemble(tumor, found, settings)
 
 
-def _overruled(options: dict[str, Any], model: HabitatModel) -> list[HabitatError]:
+def overruled(options: dict[str, Any], model: HabitatModel) -> list[HabitatError]:
     """Options that contradict the model: they would be ignored."""
     return [
         ConfigError(
@@ -312,8 +313,6 @@ def _params(
 ) -> dict[str, Any]:
     inputs, on = tumor.inputs, tumor.on
     arguments = {f.name: plain(getattr(settings, f.name)) for f in fields(settings)}
-    modules = ("numpy", "scipy", "numba", "SimpleITK", "pydicom")
-    loaded = {m: sys.modules[m].__version__ for m in modules if m in sys.modules}
     params = {
         "arguments": {**arguments, "model": model},
         "terms": found.definition.terms,
@@ -327,11 +326,15 @@ def _params(
         },
         "headers": {c: dict(i.meta) for c, i in inputs.images.items() if i.meta},
         "sha256": {name: s["sha256"] for name, s in sources(tumor).items()},
-        "versions": {
-            "habitat": habitat.__version__,
-            "python": platform.python_version(),
-            **loaded,
-        },
+        "versions": versions(),
     }
     out: dict[str, Any] = json.loads(json.dumps(params))  # lists, no tuples
     return out
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of habitat, Python and the libraries that decide about numbers."""
+    found = {"habitat": habitat.__version__, "python": platform.python_version()}
+    used = ("numpy", "scipy", "numba", "SimpleITK", "pydicom")
+    return found | {name: metadata.version(name) for name in used}

@@ -68,8 +68,14 @@ def test_no_module_bears_the_name_of_a_public_function():
         p.parent.name for p in PACKAGE.rglob("__init__.py")
     }
     packages = {n for n in habitat.__all__ if inspect.ismodule(getattr(habitat, n))}
-    assert packages == {"clustering", "errors", "features", "maps", "reliability"}
+    assert packages == {
+        *("clustering", "cohort", "errors", "features", "maps", "reliability")
+    }
     assert not modules & (set(habitat.__all__) - packages)
+
+
+# tasks go from a process to the workers it started itself, and never from a file
+PIPES = {"_pool.py", "_worker.py"}
 
 
 def test_nothing_prints_unpickles_or_reads_the_environment_elsewhere():
@@ -77,7 +83,9 @@ def test_nothing_prints_unpickles_or_reads_the_environment_elsewhere():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             text = ast.unparse(node) if isinstance(node, ast.Call) else ""
-            assert not text.startswith(("print(", "pickle.", "joblib.")), path
+            assert not text.startswith(("print(", "joblib.")), path
+            assert not text.startswith("pickle.") or path.name in PIPES, path
             assert not text.startswith(("logging.basicConfig", "yaml.load(")), path
             if isinstance(node, ast.Attribute) and ast.unparse(node) == "os.environ":
-                assert path.name == "_jit.py", path
+                # the pool hands it on to its workers
+                assert path.name in ("_jit.py", "_pool.py"), path

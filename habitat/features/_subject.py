@@ -125,6 +125,7 @@ def of_result(result: Any, images: Mapping[str, Any] | None) -> Subject:
             [
                 problem
                 for name, image in natives.items()
+                if (image.source or {}).get("sha256") != recorded.get(name, "")
                 for problem in _another(name, image, channels[name], mask)
             ]
         )

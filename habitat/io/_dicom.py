@@ -12,7 +12,7 @@ from functools import cached_property
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -139,11 +139,52 @@ def read_dicom(
     >>> pet.unit, pet.meta["suv"]["uptake_s"]  # doctest: +SKIP
     ('SUVbw', 3600.0)
     """
+    where = os.fspath(folder)
+    head = head_dicom(folder, series=series, suv=suv)
+    check_memory(head.reading, where)
+    with h.quiet():
+        array, sha256 = _voxels(head.series, head.lines, head.factors, head.dtype)
+    source = {"path": where, "sha256": sha256}
+    geometry = head.series.geometry
+    return Image(
+        array, geometry, unit=head.unit, source=source, notes=head.notes, meta=head.meta
+    )
+
+
+class HeadedSeries(NamedTuple):
+    """What the headers of a series say of the volume."""
+
+    series: Series
+    lines: list[tuple[float, float]]  # slope and intercept of each slice
+    factors: Floats  # to the unit, of each slice
+    dtype: np.dtype[Any]
+    unit: str | None
+    notes: list[str]
+    meta: dict[str, Any]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the volume as it is loaded."""
+        return math.prod(self.series.geometry.shape) * self.dtype.itemsize
+
+    @property
+    def reading(self) -> int:
+        """Bytes of it and of one slice as file, stored and float64 values."""
+        return self.n_bytes + math.prod(self.series.geometry.shape[1:]) * 24
+
+
+def head_dicom(
+    folder: str | os.PathLike[str],
+    *,
+    series: str | int | None = None,
+    suv: str = "SUVbw",
+) -> HeadedSeries:
+    """Read the headers of a series only, with the same errors and notes."""
     one_of("suv", suv, UNITS)
     where = os.fspath(folder)
     with h.quiet():
         chosen = choose_series(Path(folder), series)
-        shape = chosen.geometry.shape
+        _ = chosen.geometry  # raises what is wrong with the stack
         lines = [_rescale(header, where) for header in chosen.headers]
         _check_stored(chosen)
         factors = np.ones(len(lines))
@@ -155,14 +196,7 @@ def read_dicom(
             dtype, unit = np.dtype(np.float32), suv
             factors, meta["suv"], more = suv_scale(chosen.headers, suv, where)
             notes += more
-        # the result, and one slice as file, stored and float64 values
-        size = math.prod(shape) * dtype.itemsize + shape[1] * shape[2] * 24
-        check_memory(size, where)
-        array, sha256 = _voxels(chosen, lines, factors, dtype)
-    source = {"path": where, "sha256": sha256}
-    return Image(
-        array, chosen.geometry, unit=unit, source=source, notes=notes, meta=meta
-    )
+    return HeadedSeries(chosen, lines, factors, dtype, unit, notes, meta)
 
 
 # --- which series there are -----------------------------------------------------------
@@ -440,6 +474,14 @@ def _plane(path: Path, data: bytes, line: tuple[float, float]) -> Floats:
         raise DicomError(what, str(path), "copy or export it again") from error
     out: Floats = stored * line[0] + line[1]
     return out
+
+
+def series_hash(series: Series) -> str:
+    """Sha256 of the files' bytes in slice order."""
+    digest = hashlib.sha256()
+    for path in series.files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _meta(series: Series) -> dict[str, Any]:

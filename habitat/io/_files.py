@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import math
 import os
+import shutil
 import struct
+import uuid
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +28,7 @@ from habitat.io._memory import check_memory
 
 # NIfTI-1 header: dim, datatype, pixdim, vox_offset and scl, qform and sform code, srow
 _NIFTI = (("8h", 40), ("h", 70), ("8f", 76), ("3f", 108), ("2h", 252), ("12f", 280))
+_NIFTI_HEAD = 352  # bytes before the voxels, as SimpleITK writes it
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2"}
 _DTYPES |= {768: "u4", 1024: "i8", 1280: "u8"}
 _KINDS = {32: "complex", 128: "RGB", 1792: "complex", 2304: "RGBA"}
@@ -30,31 +36,45 @@ _KINDS = {32: "complex", 128: "RGB", 1792: "complex", 2304: "RGBA"}
 
 def read_file(path: Path) -> Image:
     """Read a NIfTI, NRRD or MetaImage file in its stored type; no unit is assumed."""
+    return _read_nifti(path) if is_nifti(path) else _read_itk(path)
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether it is NIfTI, else NRRD or MetaImage; raises InputError if neither."""
     if not path.is_file():
         raise InputError("not found", str(path), "check the path")
-    head = _first_bytes(path, 4)
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz")):
-        return _read_nifti(path, head)
+        return True
+    head = first_bytes(path, 4)
     if head == b"NRRD" or name.endswith((".mha", ".mhd")):
-        return _read_itk(path)
+        return False
     what = f"is neither NIfTI, NRRD, MetaImage nor DICOM (first bytes {_show(head)})"
     raise InputError(what, str(path), "convert it to NIfTI (.nii.gz)")
 
 
 def from_simpleitk(image: sitk.Image, where: str = "SimpleITK.Image") -> Image:
     """Turn a SimpleITK image into an `Image` (array copied, no unit)."""
-    dimension = image.GetDimension()
-    if dimension == 4:
-        raise InputError(_volumes(image.GetSize()[3]), where, _ONE_EACH)
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        number = image.GetNumberOfComponentsPerPixel()
-        what = f"has {number} values in each voxel (vector or color image)"
-        raise InputError(what, where, "give one single-valued image per channel")
+    geometry, notes = checked(image, where)
     array = sitk.GetArrayFromImage(image)
-    if dimension == 2:
-        return Image(array[None], itk_geometry(image, where), notes=[_flat(where)])
-    return Image(array, itk_geometry(image, where))
+    return Image(array.reshape(geometry.shape), geometry, notes=notes)
+
+
+def checked(header: Any, where: str) -> tuple[Geometry, list[str]]:
+    """Geometry of a SimpleITK image or header of one volume of single values."""
+    if header.GetDimension() == 4:
+        raise InputError(_volumes(header.GetSize()[3]), where, _ONE_EACH)
+    is_image = isinstance(header, sitk.Image)
+    count = (
+        header.GetNumberOfComponentsPerPixel()
+        if is_image
+        else header.GetNumberOfComponents()
+    )
+    if count > 1:
+        what = f"has {count} values in each voxel (vector or color image)"
+        raise InputError(what, where, "give one single-valued image per channel")
+    notes = [_flat(where)] if header.GetDimension() == 2 else []
+    return itk_geometry(header, where), notes
 
 
 def to_simpleitk(image: Image) -> sitk.Image:
@@ -98,14 +118,50 @@ def write(image: Image, path: str | os.PathLike[str]) -> None:
 
 def write_itk(image: sitk.Image, path: Path) -> None:
     """Write a SimpleITK image with its metadata, aside first, then into place."""
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    aside = path.with_name(f".part-{uuid.uuid4().hex[:12]}")
     try:
-        sitk.WriteImage(image, str(part), True)
-        part.replace(path)
+        aside.mkdir()
+        sitk.WriteImage(image, str(aside / path.name), True)
+        _check_written(image, aside / path.name)
+        # a header that names another file comes last
+        for part in sorted(aside.iterdir(), key=lambda part: part.name == path.name):
+            part.replace(path.with_name(part.name))
     except (RuntimeError, OSError) as error:
         raise InputError(f"cannot be written: {error}", str(path)) from error
     finally:
-        part.unlink(missing_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _check_written(image: sitk.Image, path: Path) -> None:
+    """Raise unless a file is whole: SimpleITK does not notice a full disk."""
+    for part in path.parent.iterdir():
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+    name = path.name.lower()
+    if not name.endswith((".nii", ".nii.gz", ".nrrd")):
+        whole = sitk.Hash(sitk.ReadImage(str(path))) == sitk.Hash(image)
+    else:
+        need = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
+        need *= image.GetSizeOfPixelComponent()
+        whole = _voxel_bytes(path) == need
+    if not whole:
+        raise OSError("the disk holds less than was written: is it full?")
+
+
+def _voxel_bytes(path: Path) -> int:
+    """Bytes of the voxels in a NIfTI or compressed NRRD file; -1 if it is cut off."""
+    name = path.name.lower()
+    if name.endswith(".nii"):
+        return path.stat().st_size - _NIFTI_HEAD
+    with path.open("rb") as file:
+        while name.endswith(".nrrd") and file.readline().strip():
+            pass  # an empty line ends the header
+        try:
+            with gzip.open(file) as data:
+                found = sum(map(len, iter(lambda: data.read(1 << 20), b"")))
+        except EOFError:
+            return -1
+    return found if name.endswith(".nrrd") else found - _NIFTI_HEAD
 
 
 def file_hash(path: Path) -> str:
@@ -153,27 +209,38 @@ class _Header:
     def n_bytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def is_plain(self) -> bool:
+        return self.slope == 1 and self.intercept == 0
 
-def _read_nifti(path: Path, head: bytes) -> Image:
-    where = str(path)
+
+def nifti_header(path: Path) -> tuple[_Header, bool]:
+    """Header of a NIfTI file, and whether the file is compressed."""
+    head = first_bytes(path, 4)
     zipped = head[:2] == b"\x1f\x8b"
     if zipped and not path.name.lower().endswith(".gz"):
-        raise InputError("is gzip-compressed", where, "rename it to .nii.gz")
-    header = _parse_nifti(_first_bytes(path, 348, zipped), head, where)
+        raise InputError("is gzip-compressed", str(path), "rename it to .nii.gz")
+    return _parse_nifti(first_bytes(path, 348, zipped), head, str(path)), zipped
+
+
+def _read_nifti(path: Path) -> Image:
+    where = str(path)
+    header, zipped = nifti_header(path)
     check_memory(2 * header.n_bytes, where)
     data = path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     if zipped:
-        data = _inflate(data, header.offset + header.n_bytes, where)
-    _check_length(len(data), header, where)
+        need = header.offset + header.n_bytes
+        data = b"".join(inflate(BytesIO(data), need, where))
+    check_length(len(data), header, where)
     array = np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset)
     array = _rescale(array, header).reshape(header.shape)
     source = {"path": where, "sha256": sha256}
-    geometry = _nifti_geometry(path)
-    return Image(array, geometry, source=source, notes=_nifti_notes(header, where))
+    geometry = nifti_geometry(path)
+    return Image(array, geometry, source=source, notes=nifti_notes(header, where))
 
 
-def _nifti_notes(header: _Header, where: str) -> list[str]:
+def nifti_notes(header: _Header, where: str) -> list[str]:
     notes = [_flat(where)] if header.shape[0] == 1 else []
     if not header.oriented:
         notes.append(warn(f"{where}: the header has no orientation: check the sides"))
@@ -236,22 +303,35 @@ def _check_scale(
         raise GeometryError(f"spacings disagree: {what} (x, y, z)", where, fix)
 
 
-def _inflate(raw: bytes, need: int, where: str) -> bytes:
+_AUTO = 47  # zlib's number for gzip or zlib, whichever it is
+
+
+def inflate(file: BinaryIO, need: int, where: str) -> Iterator[bytes]:
     """Decompress at most `need` bytes, checking the checksum where that is the end."""
-    parts, found = [], 0
-    while raw and found < need:
-        stream = zlib.decompressobj(31)
+    stream, raw, found = zlib.decompressobj(_AUTO), b"", 0
+    while found <= need:
+        if stream.eof:  # gzip files may hold several streams
+            if found == need:
+                return
+            stream, raw = zlib.decompressobj(_AUTO), stream.unused_data
+        raw = raw or file.read(1 << 20)
+        if not raw:
+            return
         try:
-            parts.append(stream.decompress(raw, need - found + 1))
+            part = stream.decompress(raw, need - found + 1)
         except zlib.error as error:
             raise InputError(f"is damaged ({error})", where, "copy it again") from error
-        found += len(parts[-1])
-        raw = stream.unused_data
-    return b"".join(parts)
+        raw = b""
+        found += len(part)
+        yield part
 
 
-def _check_length(found: int, header: _Header, where: str) -> None:
-    share = (found - header.offset) / max(header.n_bytes, 1)
+def check_length(found: int, header: _Header, where: str) -> None:
+    check_share(found - header.offset, header.n_bytes, where)
+
+
+def check_share(found: int, need: int, where: str) -> None:
+    share = found / max(need, 1)
     if share < 1:
         what = f"file ends after {max(0, math.floor(100 * share))}% of its voxels"
         raise InputError(what, where, "copy it again")
@@ -259,9 +339,9 @@ def _check_length(found: int, header: _Header, where: str) -> None:
 
 def _rescale(array: npt.NDArray[Any], header: _Header) -> npt.NDArray[Any]:
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
-    slope, intercept = header.slope, header.intercept
-    if slope == 1 and intercept == 0:
+    if header.is_plain:
         return native
+    slope, intercept = header.slope, header.intercept
     if native.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
         a, b = int(slope), int(intercept)
         if max(abs(int(v) * a + b) for v in (native.min(), native.max())) < 2**31:
@@ -269,7 +349,7 @@ def _rescale(array: npt.NDArray[Any], header: _Header) -> npt.NDArray[Any]:
     return (native.astype(np.float64) * slope + intercept).astype(np.float32)
 
 
-def _nifti_geometry(path: Path) -> Geometry:
+def nifti_geometry(path: Path) -> Geometry:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -282,25 +362,49 @@ def _nifti_geometry(path: Path) -> Geometry:
     return itk_geometry(reader, str(path))
 
 
-def _read_itk(path: Path) -> Image:
+def itk_header(path: Path) -> sitk.ImageFileReader:
+    """Reader of a file that SimpleITK knows, with the header read."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-        n_bytes = 8 * math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
-        check_memory(n_bytes, str(path))
-        image = from_simpleitk(reader.Execute(), str(path))
     except RuntimeError as error:
-        what = f"cannot be read: {_last_line(error)}"
-        raise InputError(what, str(path), "copy or export it again") from error
+        raise _unreadable(path, error) from error
+    return reader
+
+
+def itk_image(reader: sitk.ImageFileReader) -> sitk.Image:
+    """Image of such a reader."""
+    try:
+        return reader.Execute()
+    except RuntimeError as error:
+        raise _unreadable(Path(reader.GetFileName()), error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    what = f"cannot be read: {_last_line(error)}"
+    return InputError(what, str(path), "copy or export it again")
+
+
+def _read_itk(path: Path) -> Image:
+    reader = itk_header(path)
+    check_memory(
+        8 * math.prod(reader.GetSize()) * reader.GetNumberOfComponents(), str(path)
+    )
+    image = from_simpleitk(itk_image(reader), str(path))
     digest = hashlib.sha256(path.read_bytes())
-    if path.suffix.lower() in (".mhd", ".nhdr"):  # the voxels are in another file
+    if is_detached(path):
         digest.update(np.ascontiguousarray(image.array).data)
     source = {"path": str(path), "sha256": digest.hexdigest()}
     return Image(image.array, image.geometry, source=source, notes=image.notes)
 
 
-def _first_bytes(path: Path, count: int, unzip: bool = False) -> bytes:
+def is_detached(path: Path) -> bool:
+    """Whether the voxels are in another file."""
+    return path.suffix.lower() in (".mhd", ".nhdr")
+
+
+def first_bytes(path: Path, count: int, unzip: bool = False) -> bytes:
     with path.open("rb") as file:
         if not unzip:
             return file.read(count)

@@ -24,8 +24,6 @@ from habitat.io._files import file_hash, read_file
 from habitat.io._segmentations import pick
 from habitat.io._sources import is_dicom
 
-Source = Image | Geometry | str | os.PathLike[str]
-Reference = Source | Sequence[Source] | None
 Polygon = tuple[int, Floats]  # slice index, (n, 2) continuous (y, x) index
 
 OFF_SLICE = 0.1  # slices by which a point may miss its slice's plane
@@ -39,7 +37,9 @@ _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 
 @dataclass(frozen=True)
-class _Structure:
+class Structure:
+    """One structure of an RTSTRUCT file."""
+
     number: int
     name: str
     frame_uid: str  # "" where the file does not say
@@ -47,7 +47,7 @@ class _Structure:
 
 
 @dataclass(frozen=True)
-class _Grid:
+class Grid:
     """What is used of a Series, for a reference that is not one."""
 
     geometry: Geometry
@@ -55,18 +55,16 @@ class _Grid:
     uid: str = ""
 
 
+Source = Image | Geometry | Grid | str | os.PathLike[str]
+Reference = Source | Sequence[Source] | None
+
+
 def read_rtstruct(
     path: Path, label: int | str | None, reference: Reference = None
 ) -> Image:
     """Rasterize one structure on the grid of the series that it was drawn on."""
     where = str(path)
-    with h.readable(where):
-        file = pydicom.dcmread(path, force=True)
-        structures = _structures(file)
-        wanted = _wanted(file)
-    structure = _choose(structures, label, where)
-    grid, notes = _find_grid(path, wanted, structure, reference)
-    _check_frame(structure, grid, structures, where)
+    structure, grid, notes = head_rtstruct(path, label, reference)
     with h.readable(where):
         polygons, skipped = _polygons(structure.contours, grid.geometry)
     subject = f"{where}: structure {structure.name!r}"
@@ -85,10 +83,25 @@ def read_rtstruct(
     return Image(mask, grid.geometry, source=source, notes=notes, meta=meta)
 
 
+def head_rtstruct(
+    path: Path, label: int | str | None, reference: Reference
+) -> tuple[Structure, Grid | Series, list[str]]:
+    """Structure, its grid and notes, with the errors that show before rasterizing."""
+    where = str(path)
+    with h.readable(where):
+        file = pydicom.dcmread(path, force=True)
+        structures = _structures(file)
+        wanted = _wanted(file)
+    structure = _choose(structures, label, where)
+    grid, notes = _find_grid(path, wanted, structure, reference)
+    _check_frame(structure, grid, structures, where)
+    return structure, grid, notes
+
+
 # --- the file -------------------------------------------------------------------------
 
 
-def _structures(file: Dataset) -> list[_Structure]:
+def _structures(file: Dataset) -> list[Structure]:
     contours: dict[int, list[Dataset]] = {}
     for item in h.items(file, "ROIContourSequence"):
         if (number := h.number(item, "ReferencedROINumber")) is not None:
@@ -96,7 +109,7 @@ def _structures(file: Dataset) -> list[_Structure]:
                 h.items(item, "ContourSequence")
             )
     named = [
-        _Structure(
+        Structure(
             int(number),
             h.text(item, "ROIName"),
             h.text(item, "ReferencedFrameOfReferenceUID"),
@@ -106,7 +119,7 @@ def _structures(file: Dataset) -> list[_Structure]:
         if (number := h.number(item, "ROINumber")) is not None
     ]
     nameless = contours.keys() - {s.number for s in named}
-    return named + [_Structure(n, "", "", contours[n]) for n in sorted(nameless)]
+    return named + [Structure(n, "", "", contours[n]) for n in sorted(nameless)]
 
 
 def _wanted(file: Dataset) -> list[tuple[str, str]]:
@@ -121,8 +134,8 @@ def _wanted(file: Dataset) -> list[tuple[str, str]]:
 
 
 def _choose(
-    structures: Sequence[_Structure], label: int | str | None, where: str
-) -> _Structure:
+    structures: Sequence[Structure], label: int | str | None, where: str
+) -> Structure:
     drawn = [s for s in structures if s.contours]
     shared = [n for n, times in Counter(s.number for s in drawn).items() if times > 1]
     if shared:
@@ -145,9 +158,9 @@ def _choose(
 def _find_grid(
     path: Path,
     wanted: Sequence[tuple[str, str]],
-    structure: _Structure,
+    structure: Structure,
     reference: Reference,
-) -> tuple[_Grid | Series, list[str]]:
+) -> tuple[Grid | Series, list[str]]:
     own = [series for frame, series in wanted if frame == structure.frame_uid]
     uids = own or [series for _, series in wanted]
     given = list(_given(reference))
@@ -168,15 +181,17 @@ def _find_grid(
     raise DicomError(what, str(path), fix)
 
 
-def _given(reference: Reference) -> Iterator[_Grid | Series]:
+def _given(reference: Reference) -> Iterator[Grid | Series]:
     if reference is None:
         return
-    if isinstance(reference, Geometry):
-        yield _Grid(reference)
+    if isinstance(reference, Grid):
+        yield reference
+    elif isinstance(reference, Geometry):
+        yield Grid(reference)
     elif isinstance(reference, Image):
         meta = reference.meta
         uids = [meta.get(k) or "" for k in ("frame_of_reference_uid", "series_uid")]
-        yield _Grid(reference.geometry, *uids)
+        yield Grid(reference.geometry, *uids)
     elif isinstance(reference, (str, os.PathLike)):
         path = Path(reference)
         if path.is_dir():
@@ -184,7 +199,7 @@ def _given(reference: Reference) -> Iterator[_Grid | Series]:
         elif is_dicom(path):
             yield choose_series(path)
         else:
-            yield _Grid(read_file(path).geometry)
+            yield Grid(read_file(path).geometry)
     else:
         for one in reference:
             yield from _given(one)
@@ -213,9 +228,9 @@ def _series_uid(path: Path) -> str:
 
 
 def _check_frame(
-    structure: _Structure,
-    grid: _Grid | Series,
-    structures: Sequence[_Structure],
+    structure: Structure,
+    grid: Grid | Series,
+    structures: Sequence[Structure],
     where: str,
 ) -> None:
     frames = structure.frame_uid, grid.frame_uid

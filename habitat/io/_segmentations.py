@@ -16,7 +16,15 @@ import SimpleITK as sitk
 from habitat.errors import HabitatError, InputError, MaskError
 from habitat.geometry import Geometry
 from habitat.image import Image
-from habitat.io._files import file_hash, itk_geometry, to_simpleitk, write_itk
+from habitat.io._files import (
+    file_hash,
+    itk_geometry,
+    itk_header,
+    itk_image,
+    to_simpleitk,
+    write_itk,
+)
+from habitat.io._heads import check_itk_length
 from habitat.io._memory import check_memory
 
 Items = Sequence[tuple[int, str]]  # number and name of every segment
@@ -34,13 +42,13 @@ _TAGS = (  # the terminology entry is that of a mass, from Slicer's default list
 def pick(
     items: Items,
     label: int | str | None,
-    sizes: Callable[[], Sequence[int]],
+    sizes: Callable[[], Sequence[int]] | None,
     where: str,
     *,
     unit: str = "voxels",
     error: type[HabitatError] = MaskError,
 ) -> int:
-    """Position in `items` of the one that `label` means; `sizes` is for the error."""
+    """Position in `items` of the one that `label` means; `sizes` are for the error."""
     if label is None:
         found = list(range(len(items)))
     elif isinstance(label, str):
@@ -51,7 +59,7 @@ def pick(
         found = [i for i, (number, _) in enumerate(items) if number == label]
     if len(found) == 1:
         return found[0]
-    listed = f"{_listing(items, sizes())} {unit}"
+    listed = f"{_listing(items, sizes())} {unit}" if sizes else _listing(items)
     if label is None:
         fix = "say which is meant with `label=`"
         raise MaskError(f"has {len(items)} labels: {listed}", where, fix)
@@ -63,10 +71,11 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip().casefold()
 
 
-def _listing(items: Items, sizes: Sequence[int]) -> str:
-    """Format as {1 (tumor): 520, 2 (node): 31}."""
-    shown = list(zip(items, sizes, strict=True))[:_SHOWN]
-    texts = [f"{n} ({name}): {s}" if name else f"{n}: {s}" for (n, name), s in shown]
+def _listing(items: Items, sizes: Sequence[int] = ()) -> str:
+    """Format as {1 (tumor): 520, 2 (node): 31}, or without the sizes."""
+    texts = [f"{n} ({name})" if name else f"{n}" for n, name in items[:_SHOWN]]
+    if sizes:
+        texts = [f"{text}: {s}" for text, s in zip(texts, sizes, strict=False)]
     if len(items) > _SHOWN:
         texts.append(f"and {len(items) - _SHOWN} more")
     return "{" + ", ".join(texts) + "}"
@@ -86,22 +95,13 @@ def has_segments(path: Path) -> bool:
 def read_seg_nrrd(path: Path, label: int | str | None) -> Image:
     """Read one segment of a 3D Slicer segmentation file."""
     where = str(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(where)
-    try:
-        reader.ReadImageInformation()
-        layers = reader.GetNumberOfComponents()
-        check_memory(2 * math.prod(reader.GetSize()) * layers, where)
-        itk = reader.Execute()
-    except RuntimeError as error:
-        what = f"cannot be read: {str(error).strip().splitlines()[-1]}"
-        raise InputError(what, where, "copy or export it again") from error
-    if itk.GetDimension() != 3:
-        raise InputError(f"has {itk.GetDimension()} dimensions, not three", where)
+    reader, segments = _seg_nrrd_header(path)
+    check_memory(
+        2 * math.prod(reader.GetSize()) * reader.GetNumberOfComponents(), where
+    )
+    itk = itk_image(reader)
     array = sitk.GetArrayViewFromImage(itk)
     array = array.reshape(*array.shape[:3], -1)  # (z, y, x, layer)
-    segments = _segments({key: itk.GetMetaData(key) for key in itk.GetMetaDataKeys()})
-    _check_layers(segments, array.shape[3], where)
 
     def voxels(segment: tuple[int, str, int]) -> npt.NDArray[np.bool_]:
         value, _, layer = segment
@@ -120,6 +120,27 @@ def read_seg_nrrd(path: Path, label: int | str | None) -> Image:
         notes=[_taken(where, *items[at])],
         meta={"structure": items[at][1]},
     )
+
+
+def head_seg_nrrd(path: Path, label: int | str | None) -> Geometry:
+    """Grid of such a file, with the errors that its header shows."""
+    reader, segments = _seg_nrrd_header(path)
+    check_itk_length(reader)
+    pick([(value, name) for value, name, _ in segments], label, None, str(path))
+    return itk_geometry(reader, str(path))
+
+
+def _seg_nrrd_header(
+    path: Path,
+) -> tuple[sitk.ImageFileReader, list[tuple[int, str, int]]]:
+    """Reader, and (label value, name, layer) of every segment."""
+    reader, where = itk_header(path), str(path)
+    if reader.GetDimension() != 3:
+        raise InputError(f"has {reader.GetDimension()} dimensions, not three", where)
+    keys = reader.GetMetaDataKeys()
+    segments = _segments({key: reader.GetMetaData(key) for key in keys})
+    _check_layers(segments, reader.GetNumberOfComponents(), where)
+    return reader, segments
 
 
 def _taken(where: str, value: int, name: str) -> str:
@@ -213,18 +234,10 @@ def write_seg_nrrd(
 
 def read_dicom_seg(path: Path, label: int | str | None) -> Image:
     """Read one segment of a DICOM SEG file on the file's own grid."""
-    try:
-        from highdicom.seg import segread
-    except ImportError as error:
-        what = "reading a DICOM SEG needs highdicom"
-        raise InputError(what, str(path), "pip install tumor-habitat[dicom]") from error
-    from habitat.io import _header as h
+    from habitat.io import _header as h  # pydicom costs 0.2 s to import
 
     where = str(path)
-    with h.readable(where):
-        seg = segread(path)
-        described = [seg.get_segment_description(n) for n in seg.segment_numbers]
-        items = [(int(d.segment_number), str(d.segment_label)) for d in described]
+    seg, items = _dicom_seg_header(path)
 
     def voxels(number: int) -> tuple[npt.NDArray[np.bool_], Any]:
         with h.readable(where):
@@ -247,3 +260,31 @@ def read_dicom_seg(path: Path, label: int | str | None) -> Image:
         notes=notes,
         meta={"structure": name, "frame_of_reference_uid": seg.FrameOfReferenceUID},
     )
+
+
+def head_dicom_seg(path: Path, label: int | str | None) -> Geometry:
+    """Grid of such a file, with the errors that its header shows."""
+    from habitat.io import _header as h
+
+    seg, items = _dicom_seg_header(path)
+    pick(items, label, None, str(path))
+    with h.readable(str(path)):
+        found = seg.get_volume_geometry()
+        if found is None:
+            raise ValueError("its frames are no volume")
+        return Geometry(found.spatial_shape, found.affine)
+
+
+def _dicom_seg_header(path: Path) -> tuple[Any, list[tuple[int, str]]]:
+    """File with its frames not decoded, number and name of every segment."""
+    try:
+        from highdicom.seg import segread
+    except ImportError as error:
+        what = "reading a DICOM SEG needs highdicom"
+        raise InputError(what, str(path), "pip install tumor-habitat[dicom]") from error
+    from habitat.io import _header as h
+
+    with h.readable(str(path)):
+        seg = segread(path)
+        described = [seg.get_segment_description(n) for n in seg.segment_numbers]
+        return seg, [(int(d.segment_number), str(d.segment_label)) for d in described]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
 from numba import njit
 
-__all__ = ["cache_folder", "inlined", "jit", "threads"]
+__all__ = ["cache_folder", "inlined", "jit", "one_thread", "threads"]
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -47,6 +49,19 @@ def cache_folder() -> str | None:
     return stats.cache_path if stats else None
 
 
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def one_thread() -> Generator[None]:
+    """Use one thread in this context, whatever else was said."""
+    before = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(before)
+
+
 def threads() -> int:
     """Threads to use: HABITAT_NUM_THREADS, else 1 in worker processes, else the cores.
 
@@ -55,6 +70,8 @@ def threads() -> int:
     ValueError
         If HABITAT_NUM_THREADS is not a whole number of at least 1.
     """
+    if _alone.get():
+        return 1
     named = os.environ.get("HABITAT_NUM_THREADS", "").strip()
     if named:
         if named.isdecimal() and int(named) > 0:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +51,8 @@ from habitat.tumor import MIN_VOXELS, open_case, prepare
 from habitat.voxels import Transform
 
 SAMPLE = CASE_ROWS  # voxels of a case in the sample that scales and starts the fit
+_SAMPLES = 200_000  # at most of all cases together,
+_LEAST = 20  # but at least these of each
 _PATIENTS = 4  # at least, to choose k
 _TOL = 1e-8  # of K-means centers, in scaled units
 
@@ -72,112 +76,171 @@ class Learned:
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
-    """Voxels of one case, waiting in a file."""
+class Facts:
+    """What is known of a case without its voxels."""
 
-    path: Path
     given: tuple[str, ...]  # names of the channels in the case
     names: tuple[str, ...]  # and in a result
     units: tuple[str | None, ...]
     modalities: tuple[str | None, ...]
     display: list[str]
-    sample: Floats  # (SAMPLE, channels)
+    sample: Floats  # (rows, channels)
     group: str
     n_eff: float  # independent voxels
-
-    def voxels(self) -> _Voxels:
-        """Read them."""
-        with np.load(self.path) as file:
-            return _Voxels(file["X"], file["index"], tuple(file["spacing"]))
+    note: str  # what must be said of it
 
 
 @dataclass(frozen=True, eq=False)
-class _Voxels:
+class Voxels:
     """The part of a `Tumor` that is clustered."""
 
     X: Floats
     index: npt.NDArray[np.intp]
     spacing: tuple[float, ...]
 
+    def save(self, path: Path) -> None:
+        """Write them to a file."""
+        spacing = np.array(self.spacing)
+        np.savez(path, X=self.X, index=self.index, spacing=spacing)
 
-def store_all(cases: list[Case], settings: Settings, folder: Path) -> list[Stored]:
-    """Read every case and keep its voxels in a file; all problems at once."""
-    stored, problems = [], []
-    for i, case in enumerate(cases):
-        try:
-            stored.append(_store(case, settings, folder / f"{i}.npz"))
-        except HabitatError as error:
-            problems.append(CohortError(str(error), f"case {case.case_id}"))
-    kinds = {(s.given, s.names, s.units) for s in stored}
-    if len(kinds) > 1:
-        what = "have different channels or units: " + "; ".join(sorted(map(str, kinds)))
-        problems.append(CohortError(what, "`cases`"))
-    repeated = [c for c, n in Counter(case.case_id for case in cases).items() if n > 1]
-    if repeated:
-        what = f"names must differ, {', '.join(repeated[:5])} occur more than once"
-        problems.append(CohortError(what, "`cases`"))
-    raise_all(problems)
-    return stored
+    @classmethod
+    def load(cls, path: Path) -> Voxels:
+        """Read what `save` wrote."""
+        with np.load(path) as file:
+            return cls(file["X"], file["index"], tuple(file["spacing"]))
 
 
-def _store(case: Case, settings: Settings, path: Path) -> Stored:
+class Store(Protocol):
+    """Where the voxels of all cases wait while their habitats are learned."""
+
+    facts: Sequence[Facts]
+
+    def each(self, function: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:
+        """Return ``function(voxels, *values)`` of each case, in order.
+
+        The values of a case come from `columns`. What goes in and comes out is small:
+        voxels stay where they are.
+        """
+        ...
+
+
+class FileStore:
+    """Voxels in files of a folder, one case in memory at a time."""
+
+    def __init__(self, cases: Sequence[Case], settings: Settings, folder: Path) -> None:
+        rows = sample_rows(len(cases))
+        found: list[Facts] = []
+        problems: list[HabitatError] = []
+        for case in cases:
+            try:
+                facts, voxels = read_voxels(case, settings, rows)
+                voxels.save(folder / f"{len(found)}.npz")
+                found.append(facts)
+            except HabitatError as error:
+                problems.append(CohortError(str(error), f"case {case.case_id}"))
+        repeated = [c for c, n in Counter(c.case_id for c in cases).items() if n > 1]
+        if repeated:
+            what = f"names must differ, {', '.join(repeated[:5])} occur more than once"
+            problems.append(CohortError(what, "`cases`"))
+        raise_all([*problems, *_different(found)])
+        self.facts: Sequence[Facts] = found
+        self._folder = folder
+
+    def each(self, function: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:
+        """Apply a function to the voxels of each case."""
+        return [
+            function(Voxels.load(self._folder / f"{i}.npz"), *(c[i] for c in columns))
+            for i in range(len(self.facts))
+        ]
+
+
+def sample_rows(n_cases: int) -> int:
+    """Voxels of each case in the sample, so that a large cohort's stays small."""
+    return max(_LEAST, min(SAMPLE, _SAMPLES // max(n_cases, 1)))
+
+
+def read_voxels(case: Case, settings: Settings, rows: int) -> tuple[Facts, Voxels]:
+    """Read a case; return what is known of it, with a sample of `rows`, and voxels."""
     inputs, names = open_case(case.images, case.mask, case.label)
     tumor = prepare(inputs, names, settings.grid, settings.rim_mm, 0)
     own = np.flatnonzero(tumor.fitted)
     own = own[canonical_order(tumor.X[own])]
-    X, spacing = tumor.X[own], np.array(tumor.spacing)
-    if len(X) < MIN_VOXELS:
-        warn(
-            f"case {case.case_id} has {len(X)} voxels and weighs as much as the others"
-        )
-    np.savez(path, X=X, index=tumor.index[own], spacing=spacing)
-    return Stored(
-        path,
+    voxels = Voxels(tumor.X[own], tumor.index[own], tumor.spacing)
+    n, note = len(own), ""
+    if n < MIN_VOXELS:
+        note = f"case {case.case_id} has {n} voxels and weighs as much as the others"
+    facts = Facts(
         tuple(names),
         tuple(names.values()),
         tuple(tumor.units),
         tuple(tumor.modalities),
         display_names(tumor),
-        X[evenly(len(X), SAMPLE)],
+        voxels.X[evenly(n, rows)],
         case.group or case.case_id,
-        independent_rows(len(X), len(X) * math.prod(tumor.spacing), FWHM_MM),
+        independent_rows(n, n * math.prod(tumor.spacing), FWHM_MM),
+        note,
     )
+    return facts, voxels
 
 
-def learn(stored: list[Stored], settings: Settings) -> Learned:
+def odd_ones(found: Mapping[int, Facts]) -> dict[int, CohortError]:
+    """Cases without the channels and units that more than half of them have."""
+    kinds = {i: (f.given, f.names, f.units) for i, f in found.items()}
+    ((most, count),) = Counter(kinds.values()).most_common(1) or [(None, 0)]
+    if 2 * count <= len(found):
+        return {}
+    fix = "give all the same channels, in the same units"
+    return {
+        i: CohortError(f"has {kind}, most cases have {most}", "channels", fix)
+        for i, kind in kinds.items()
+        if kind != most
+    }
+
+
+def _different(found: Sequence[Facts]) -> list[HabitatError]:
+    kinds = {(facts.given, facts.names, facts.units) for facts in found}
+    if len(kinds) < 2:
+        return []
+    what = "have different channels or units: " + "; ".join(sorted(map(str, kinds)))
+    return [CohortError(what, "`cases`")]
+
+
+def learn(store: Store, settings: Settings) -> Learned:
     """Learn scaling, number, rule and order of habitats from stored cases."""
-    sample, groups = _pooled(stored)
-    names, units = stored[0].names, stored[0].units
-    scaling = settings_scaling(settings, sample, stored[0].modalities)
+    raise_all(_different(store.facts))
+    for note in filter(None, (one.note for one in store.facts)):
+        warn(note)
+    sample, groups = _pooled(store.facts)
+    first = store.facts[0]
+    scaling = settings_scaling(settings, sample, first.modalities)
     rows, weights = scaling(sample), None
     if isinstance(settings.method, SupervoxelOptions):
-        rows, weights = _supervoxels(stored, scaling, settings)
+        rows, weights = _supervoxels(store, scaling, settings)
     choice = None
     if settings.k == "auto":
-        choice = _choose(scaling(sample), groups, stored, settings)
+        choice = _choose(scaling(sample), groups, store.facts, settings)
     k = int(settings.k) if choice is None else choice.k
-    found = cluster(rows, k, settings, stored[0].given, weights)
+    found = cluster(rows, k, settings, first.given, weights)
     if weights is None:
-        found = _refined(found, stored, scaling, settings)
+        found = _refined(found, store, scaling, settings)
     if found.rule is None:
         what = "must return a Clustering with a rule, to segment other cases"
         raise ConfigError(what, "`method`")
     if not found.converged:
         warn("the fit did not converge: raise max_iter in its options")
-    centers = _exact_mean(
-        [_case_centers(s, scaling, found.rule, settings) for s in stored]
-    )
+    own = partial(case_sums, scaling=scaling, rule=found.rule, settings=settings)
+    centers = exact_mean(store.each(own))
     share = np.where(centers[:, -1:] > 0, centers[:, -1:], np.nan)
     centers = centers[:, :-1] / share
     order = order_of(centers, settings)
     medians = np.median(sample, axis=0)
-    terms = _terms(centers[order], medians, stored[0].display)
+    terms = _terms(centers[order], medians, first.display)
     if isinstance(found.rule, Thresholds):
-        terms = found.rule.terms(stored[0].display)
+        terms = found.rule.terms(first.display)
     return Learned(
         k=len(centers),
-        channels=names,
-        units=units,
+        channels=first.names,
+        units=first.units,
         centers=centers[order],
         medians=medians,
         sds=sample.std(axis=0),
@@ -189,7 +252,7 @@ def learn(stored: list[Stored], settings: Settings) -> Learned:
             settings.patient_shift,
             terms,
         ),
-        n_cases=len(stored),
+        n_cases=len(store.facts),
         n_iter=found.n_iter,
         converged=found.converged,
         objective=found.objective,
@@ -200,7 +263,7 @@ def learn(stored: list[Stored], settings: Settings) -> Learned:
 def _choose(
     rows: Floats,
     groups: npt.NDArray[np.intp],
-    stored: list[Stored],
+    facts: Sequence[Facts],
     settings: Settings,
 ) -> KChoice:
     """Choose k on the sample; prediction strength is between halves of the patients."""
@@ -210,7 +273,7 @@ def _choose(
             f"'auto' compares halves of at least {_PATIENTS} patients, got {patients}"
         )
         raise ConfigError(what, "`k`", "give a number")
-    n_eff = math.fsum(s.n_eff for s in stored)
+    n_eff = math.fsum(one.n_eff for one in facts)
     seed = settings.random_state
     choice = choose_rows(rows, groups=groups, n_eff=n_eff, random_state=seed)
     if choice.k == 1:
@@ -218,20 +281,20 @@ def _choose(
     return choice
 
 
-def _pooled(stored: list[Stored]) -> tuple[Floats, npt.NDArray[np.intp]]:
+def _pooled(facts: Sequence[Facts]) -> tuple[Floats, npt.NDArray[np.intp]]:
     """Sample of all cases, in canonical order, and the number of each row's group."""
-    sample = np.concatenate([s.sample for s in stored])
-    number = np.unique([s.group for s in stored], return_inverse=True)[1]
-    keyed = np.column_stack([sample, np.repeat(number, SAMPLE)])
+    sample = np.concatenate([one.sample for one in facts])
+    number = np.unique([one.group for one in facts], return_inverse=True)[1]
+    keyed = np.column_stack([sample, np.repeat(number, len(facts[0].sample))])
     keyed = keyed[canonical_order(keyed)]
     return keyed[:, :-1].copy(), keyed[:, -1].astype(np.intp)
 
 
 def _supervoxels(
-    stored: list[Stored], scaling: Transform, settings: Settings
+    store: Store, scaling: Transform, settings: Settings
 ) -> tuple[Floats, Floats]:
     """Supervoxels of all cases, and weights that add to 1 in each case."""
-    found = [rows_of(s.voxels(), scaling, settings)[0] for s in stored]
+    found = store.each(partial(case_rows, scaling=scaling, settings=settings))
     keyed = np.concatenate(
         [np.column_stack([rows, np.full(len(rows), 1 / len(rows))]) for rows in found]
     )
@@ -239,8 +302,13 @@ def _supervoxels(
     return keyed[:, :-1].copy(), keyed[:, -1].copy()
 
 
+def case_rows(voxels: Voxels, scaling: Transform, settings: Settings) -> Floats:
+    """Rows of a case that are clustered: its voxels, scaled, or its supervoxels."""
+    return rows_of(voxels, scaling, settings)[0]
+
+
 def _refined(
-    found: Clustering, stored: list[Stored], scaling: Transform, settings: Settings
+    found: Clustering, store: Store, scaling: Transform, settings: Settings
 ) -> Clustering:
     """Go on from the fit to the sample with all voxels of all cases.
 
@@ -251,13 +319,13 @@ def _refined(
     if not isinstance(options, KMeansOptions | GMMOptions):
         return found
     rule: Any = found.rule
-    shifts = np.zeros((len(stored), len(scaling(stored[0].sample[:1])[0])))
+    first = store.facts[0].sample[:1]
+    shifts = np.zeros((len(store.facts), len(scaling(first)[0])))
     objective, n_iter, converged = -math.inf, 0, False
     while not converged and n_iter < options.max_iter:
-        parts = [
-            sums_of(scaling(s.voxels().X) - shift, rule)
-            for s, shift in zip(stored, shifts, strict=True)
-        ]
+        parts = store.each(
+            partial(case_moments, scaling=scaling, rule=rule), list(shifts)
+        )
         if settings.patient_shift:
             steps = np.array([step_of(part, rule) for part in parts])
             parts = [
@@ -265,9 +333,9 @@ def _refined(
             ]
             shifts += steps
         total = Moments(
-            _exact_mean([part.count for part in parts]),
-            _exact_mean([part.shift for part in parts]),
-            _exact_mean([part.square for part in parts]),
+            exact_mean([part.count for part in parts]),
+            exact_mean([part.shift for part in parts]),
+            exact_mean([part.square for part in parts]),
             math.fsum(part.log_likelihood for part in parts) / len(parts),
         )
         new, old = better_rule(rule, total, options), objective
@@ -291,15 +359,22 @@ def _centers(rule: Any) -> Floats:
 
 def _centered(rule: Any, shifts: Floats) -> tuple[Any, Floats]:
     """Move what all shifts have in common into the rule."""
-    common = _exact_mean(list(shifts))
+    common = exact_mean(list(shifts))
     name = "means" if isinstance(rule, Mixture) else "centers"
     return replace(rule, **{name: _centers(rule) + common}), shifts - common
 
 
-def _case_centers(
-    stored: Stored, scaling: Transform, rule: Any, settings: Settings
+def case_moments(
+    voxels: Voxels, shift: Floats, scaling: Transform, rule: Any
+) -> Moments:
+    """What a case adds to an iteration: sums, divided by its number of voxels."""
+    return sums_of(scaling(voxels.X) - shift, rule)
+
+
+def case_sums(
+    voxels: Voxels, scaling: Transform, rule: Any, settings: Settings
 ) -> Floats:
-    voxels = stored.voxels()
+    """Sums of a case's voxels and their number in each habitat; see `_sums`."""
     rows, parts = rows_of(voxels, scaling, settings)
     if settings.patient_shift:
         rows = rows - best_shift(np.asarray(rows), rule)
@@ -314,7 +389,7 @@ def _sums(X: Floats, labels: npt.NDArray[Any], k: int) -> Floats:
     return np.stack(sums, axis=1) / len(X)
 
 
-def _exact_mean(parts: list[Floats]) -> Floats:
+def exact_mean(parts: list[Floats]) -> Floats:
     """Mean of arrays, rounded once: no order of the cases can change a bit."""
     flat = [np.ravel(part).tolist() for part in parts]
     total = [math.fsum(values) for values in zip(*flat, strict=True)]

@@ -22,6 +22,9 @@ from habitat.voxels import Logged, Ranked, Shifted, Windowed
 
 FORMAT = "habitat.model/1"
 _FILES = ("arrays.npz",)
+WRITTEN = {"model.json", *_FILES}
+WRITTEN |= {"centres.csv", "centres.png", "k_curve.csv", "k_curve.png"}  # fit_cohort
+WRITTEN |= {"fit.json", "failures.csv", "tracebacks"}
 _PARTS: dict[str, type] = {
     c.__name__: c
     for c in (
@@ -34,6 +37,15 @@ _Arrays = dict[str, npt.NDArray[Any]]
 
 def write_model(model: Any, folder: str | os.PathLike[str]) -> Path:
     """Write ``model.json`` and ``arrays.npz``, both or none."""
+
+    def write(part: Path) -> None:
+        write_into(model, part)
+
+    return write_folder(folder, write, WRITTEN)
+
+
+def write_into(model: Any, folder: Path) -> None:
+    """Write the files of a model into a folder that is there already."""
     parts = (model.definition_.rule, model.definition_.scaling)
     own = [type(p).__name__ for p in parts if type(p).__name__ not in _PARTS]
     own += [n for n in ("method", "scaling") if not known(getattr(model, n))]
@@ -41,12 +53,8 @@ def write_model(model: Any, folder: str | os.PathLike[str]) -> Path:
         what = f"{', '.join(own)}: code of your own cannot be saved"
         raise ModelError(what, "model", "use a method and a scaling that have names")
     data, arrays = _content(model)
-
-    def write(part: Path) -> None:
-        write_arrays(part / _FILES[0], arrays)
-        write_json(part / "model.json", data, _FILES)
-
-    return write_folder(folder, write, {"model.json", *_FILES})
+    write_arrays(folder / _FILES[0], arrays)
+    write_json(folder / "model.json", data, _FILES)
 
 
 def hash_model(model: Any) -> str:

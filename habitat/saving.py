@@ -109,21 +109,29 @@ def whole_file(path: Path) -> Generator[Path]:
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV whose texts no spreadsheet takes for formulas."""
     with whole_file(path) as part:
-        texts_mapped(table, guarded).to_csv(
-            part,
-            index=False,
-            encoding="utf-8",
-            errors="backslashreplace",
-            lineterminator="\r\n",  # a bare \r in a text is quoted only then
-        )
+        write_csv(part, table)
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Do what `write_table` does within a folder that is not final yet."""
+    texts_mapped(table, guarded).to_csv(
+        path,
+        index=False,
+        encoding="utf-8",
+        errors="backslashreplace",
+        lineterminator="\r\n",  # a bare \r in a text is quoted only then
+    )
 
 
 def texts_mapped(table: pd.DataFrame, function: Callable[[Any], Any]) -> pd.DataFrame:
-    """A copy of a table with every column of texts mapped."""
-    out: pd.DataFrame = table.copy()
+    """A table with every column of texts mapped; itself where that changes nothing."""
+    out = table
     for name in table:
-        if table[name].dtype.kind not in "biufc":
-            out[name] = table[name].map(function)
+        if table[name].dtype.kind in "biufc":
+            continue
+        texts = [t for t in table[name].unique().tolist() if isinstance(t, str)]
+        if any(function(text) != text for text in texts):
+            out = out.assign(**{str(name): table[name].map(function)})
     return out
 
 

@@ -428,7 +428,10 @@ def test_the_real_patients_run_from_a_table(shared, tmp_path):
         if p.is_dir()
     ]
     assert len(rows) == 17
-    result = habitat.batch(habitat.read_cohort(table(tmp_path, rows)), tmp_path / "out")
+    with real_processes():
+        result = habitat.batch(
+            habitat.read_cohort(table(tmp_path, rows)), tmp_path / "out"
+        )
     assert result.exit_code == 0, result.failures
     assert len(result.wide) == 17
     assert result.wide["h4_SUVbw_mean"].notna().all()

@@ -57,7 +57,7 @@ def test_plain_names_are_kept(name):
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_become_safe_ones_with_a_hash(name):
-    assert len(safe_name(name).rsplit("-", 1)[1]) == 8
+    assert len(safe_name(name).rsplit("-", 1)[1]) == 12
     assert safe_name(name) != name
 
 

@@ -1,6 +1,8 @@
 """The same results on a Dask cluster, bit for bit."""
 
 import os
+import signal
+import threading
 import time
 from pathlib import Path
 
@@ -9,18 +11,24 @@ import pytest
 import habitat
 from habitat.cohort._dask import DaskRunner, DaskStore
 from habitat.cohort._work import Task
-from habitat.errors import CohortError, ConfigError
+from habitat.errors import CohortError, ConfigError, HabitatWarning
 from habitat.population._learn import FileStore
-from tests.test_batch import digests, phantoms, table
+from habitat.segmentation import versions
+from tests.test_batch import QUICK, digests, phantoms, table
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=":0"
-    ) as cluster:
+    patient = {"distributed.deploy.lost-worker-timeout": "300s"}  # on a busy machine
+    with (
+        dask.config.set(patient),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0"
+        ) as cluster,
+    ):
         yield cluster
 
 
@@ -43,6 +51,10 @@ def die(room):
     os._exit(7)
 
 
+def pause(room):
+    time.sleep(3)
+
+
 def die_once(mark, room):
     if not Path(mark).exists():
         Path(mark).touch()
@@ -54,11 +66,13 @@ def die_once(mark, room):
 def test_tasks_fail_and_die_alone(client, tmp_path):
     calls = [(succeed, (i,)) for i in range(20)]
     calls += [(fail, ()), (die_once, (str(tmp_path / "mark"),))]
+    calls += [(succeed, (threading.Lock(),))]
     tasks = [Task(i, f"t{i}", *one) for i, one in enumerate(calls)]
     done = {d.key: d for d in DaskRunner(client).run(tasks)}
     assert [done[i].value for i in range(20)] == list(range(20))
     assert done[20].failure.message == "ValueError: this one"
     assert done[21].value == "second time"
+    assert "cannot be sent to a worker" in done[22].failure.message
 
 
 def test_batch_and_fit_are_those_of_local_processes(client, cluster, tmp_path):
@@ -66,8 +80,8 @@ def test_batch_and_fit_are_those_of_local_processes(client, cluster, tmp_path):
     rows.insert(1, {**rows[0], "case_id": "bad", "pet": "none.nii", "group": "p0"})
     rows[0]["group"] = "p0"
     cases = habitat.read_cohort(table(tmp_path, rows))
-    local = habitat.batch(cases, tmp_path / "local", k=2, jobs=2)
-    other = habitat.batch(cases, tmp_path / "dask", k=2, client=client)
+    local = habitat.batch(cases, tmp_path / "local", k=2, families=QUICK, jobs=2)
+    other = habitat.batch(cases, tmp_path / "dask", k=2, families=QUICK, client=client)
     assert other.status == local.status
     assert other.exit_code == 1
     mine, theirs = digests(local.out), digests(other.out)
@@ -91,8 +105,8 @@ def test_a_lost_worker_loses_no_voxel(client, cluster, tmp_path):
     settings = model.settings_for(["pet", "ct"])
     store = DaskStore(DaskRunner(client), cases, settings)
     first = store.each(count)
-    worker = next(iter(client.scheduler_info()["workers"]))
-    client.restart_workers([worker])
+    pids = client.run(os.getpid)
+    os.kill(next(iter(pids.values())), signal.SIGKILL)
     assert store.each(count) == first
     model.fit_store(store, settings)
     (tmp_path / "v").mkdir()
@@ -112,9 +126,44 @@ def test_what_cannot_be_is_said(client, tmp_path):
         DaskRunner(3)
 
 
-def test_a_worker_that_is_killed_again_and_again_costs_its_case(client):
-    done = {d.key: d for d in DaskRunner(client).run([Task(0, "a", die, ())])}
-    assert done[0].failure.kind == "crashed"
+def test_a_task_that_kills_its_worker_costs_no_other(client, cluster, monkeypatch):
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
+    calls = [(succeed, (i,)) for i in range(8)]
+    calls[1] = (die, ())
+    tasks = [Task(i, f"t{i}", *one) for i, one in enumerate(calls)]
+    done = {d.key: d for d in DaskRunner(client).run(tasks)}
+    assert done[1].failure.kind == "crashed"
+    assert [d.key for d in done.values() if d.failure] == [1]
+    assert len(done) == 8
+
+
+def test_other_versions_are_refused(client, monkeypatch):
+    mine = versions()
+    monkeypatch.setattr(
+        "habitat.cohort._dask.versions", lambda: {**mine, "habitat": "9"}
+    )
+    with pytest.raises(ConfigError, match=r"its workers have habitat .* \(here 9\)"):
+        DaskRunner(client)
+    monkeypatch.setattr("habitat.cohort._dask.versions", lambda: {**mine, "numpy": "0"})
+    with pytest.warns(HabitatWarning, match=r"numpy .* \(here 0\): last digits"):
+        DaskRunner(client)
+
+
+def test_a_cluster_that_goes_away_ends_the_run():
+    """What is done is yielded; then the error says that the cluster is gone."""
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+        ) as brief,
+        distributed.Client(brief) as client,
+    ):
+        runner = DaskRunner(client)
+        calls = [(succeed, (1,)), (pause, ()), (pause, ())]
+        done = runner.run([Task(i, f"t{i}", *c) for i, c in enumerate(calls)])
+        assert next(done).value == 1
+        brief.close()
+        with pytest.raises(CohortError, match="cluster went away while case t"):
+            list(done)
 
 
 def test_no_scheduler(monkeypatch):

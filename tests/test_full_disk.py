@@ -7,7 +7,6 @@ and, near the end of the file, for NRRD. With root's rights a real disk is full 
 
 import gzip
 import os
-import resource
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from habitat import Image, read, write
 from habitat.errors import InputError
 from habitat.saving import write_arrays, write_folder, write_json, write_text
 
+resource = pytest.importorskip("resource")  # not on Windows
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".vtk")
 READABLE = ENDINGS[:-1]  # by habitat
 RNG = np.random.default_rng(0)

@@ -220,12 +220,12 @@ def _listed(cases: Sequence[Case]) -> tuple[list[Listed], dict[int, Failure]]:
 
 def _of_table(cohort: Cohort) -> tuple[list[Listed], dict[int, Failure]]:
     """Every row of a table; those that cannot be used are failures."""
-    usable = {case.case_id: case for case in cohort.cases}
+    check_cases(cohort.cases)
+    usable = iter(cohort.cases)
     listed, failures = [], {}
     for place, row in enumerate(cohort.rows):
-        case = usable.get(row.case_id) if row.usable else None
-        name = safe_name(row.case_id)
-        listed.append(Listed(case, row.case_id, NOT_RUN, name))
+        case = next(usable) if row.usable else None
+        listed.append(Listed(case, row.case_id, NOT_RUN, safe_name(row.case_id)))
         if case is None:
             failures[place] = _failure(cohort.problems_of(row))
     return listed, failures

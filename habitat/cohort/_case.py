@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from habitat import errors
 from habitat.case import Case
@@ -14,13 +15,17 @@ from habitat.cohort._headers import MODALITIES, examine
 from habitat.cohort._plan import Plan
 from habitat.cohort._problems import ERROR
 from habitat.cohort._work import NeedsRoom
-from habitat.errors import HabitatError, InputError, raise_all
+from habitat.errors import ConfigError, HabitatError, InputError, raise_all
 from habitat.features import extract
+from habitat.features._table import names_of
 from habitat.io._digest import mask_hash, source_hash
 from habitat.io._sources import read_any
 from habitat.result import FEATURES, WRITTEN, HabitatResult
-from habitat.saving import hash_json, read_json, write_folder, write_json, write_table
+from habitat.saving import hash_json, read_json, write_csv, write_folder, write_json
 from habitat.segmentation import segment_channels
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = "habitat.case/1"
 RECORD = "case.json"
@@ -75,9 +80,11 @@ def run_case(
     result = _segmented(case, images, plan)
     table = extract(result, images, case_id=case.case_id, **plan.extraction)
 
+    _check_names(table)
+
     def write(part: Path) -> None:
         result.write_into(part)
-        write_table(part / FEATURES, table)
+        write_csv(part / FEATURES, table)
         about = {
             "format": FORMAT,
             "case_id": case.case_id,
@@ -97,6 +104,15 @@ def _segmented(case: Case, images: Mapping[str, Any], plan: Plan) -> HabitatResu
     return segment_channels(
         images, case.mask, label=case.label, model=plan.model, **plan.segmentation
     )
+
+
+def _check_names(table: pd.DataFrame) -> None:
+    """Families of one's own may use a name that is taken."""
+    counts = Counter(names_of(table))
+    twice = [name for name, n in counts.items() if n > 1]
+    if twice:
+        what = f"give {len(twice)} features twice, first {twice[0]!r}"
+        raise ConfigError(what, "`families`", "give them other names")
 
 
 def _hashes(case: Case) -> dict[str, str]:

@@ -82,12 +82,12 @@ class Run:
             one._replace(status=self._status(i)) for i, one in enumerate(self.listed)
         ]
         self._shared_images()
-        write_features(self.out, self.listed, self.folder_of)
         failed = [
             Failed(self.listed[i].case_id, self.failures[i])
             for i in sorted(self.failures)
         ]
         write_failures(self.out / FAILURES, failed)
+        write_features(self.out, self.listed, self.folder_of)
         self._record("finished" if whole else "stopped")
 
     def folder_of(self, case: Listed) -> Path:

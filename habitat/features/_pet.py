@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, signal, special
+from scipy import fft, ndimage, special
 
 from habitat.features._composition import Labels, Spacing
 from habitat.geometry import Floats, bounding_box, grow
@@ -214,9 +214,20 @@ def _sphere_means(
     z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
     ball = (z * z + y * y + x * x <= PEAK_MM**2).astype(np.float64)
     known = np.isfinite(suv)
-    count = np.rint(signal.fftconvolve(known.astype(np.float64), ball, "same"))
-    total = signal.fftconvolve(np.where(known, suv, 0.0), ball, "same")
+    count = np.rint(_convolved(known.astype(np.float64), ball))
+    total = _convolved(np.where(known, suv, 0.0), ball)
     return total / np.maximum(count, 1), count == ball.sum()
+
+
+def _convolved(values: Floats, ball: Floats) -> Floats:
+    """Sum over the ball around each voxel (scipy.signal takes seconds to import)."""
+    whole = [n + m - 1 for n, m in zip(values.shape, ball.shape, strict=True)]
+    fast = [fft.next_fast_len(n, real=True) for n in whole]
+    product = fft.rfftn(values, fast) * fft.rfftn(ball, fast)
+    near = zip(values.shape, ball.shape, strict=True)
+    inner = tuple(slice((m - 1) // 2, (m - 1) // 2 + n) for n, m in near)
+    found: Floats = fft.irfftn(product, fast)[inner]
+    return found
 
 
 # --- blur -----------------------------------------------------------------------------

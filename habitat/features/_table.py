@@ -108,5 +108,5 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 
 def names_of(table: pd.DataFrame) -> list[str]:
     """Column of the wide table for each row."""
-    parts = table["region"], table["channel"], table["feature"]
+    parts = (table[name].tolist() for name in ("region", "channel", "feature"))
     return ["_".join(part for part in row if part) for row in zip(*parts, strict=True)]

@@ -12,6 +12,7 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -350,6 +351,13 @@ def _rescale(array: npt.NDArray[Any], header: _Header) -> npt.NDArray[Any]:
 
 
 def nifti_geometry(path: Path) -> Geometry:
+    """Grid of a NIfTI file; SimpleITK is slow to open one, so it is asked once."""
+    zipped = first_bytes(path, 2) == b"\x1f\x8b"
+    return _geometry_of(first_bytes(path, 348, zipped), path)
+
+
+@lru_cache(maxsize=64)
+def _geometry_of(header: bytes, path: Path) -> Geometry:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from habitat.plotting._layout import HabitatFigure
 _FONT = 8.0
 _LINE, _BAND = "#4a4a4a", "#eceff3"
 _MOST = 6  # channels
+_LETTERS = 28  # of a title in each line
 
 Floats = npt.NDArray[np.float64]
 
@@ -76,8 +78,9 @@ def plot_centers(
 
 
 def _frame(axes: Axes, title: str) -> None:
-    axes.set_title(title, size=_FONT, loc="left")
+    axes.set_title(textwrap.fill(title, _LETTERS), size=_FONT, loc="left")
     axes.tick_params(labelsize=_FONT - 1, length=2, pad=2)
+    axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", color=_BAND, lw=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)

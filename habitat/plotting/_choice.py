@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from habitat.plotting._layout import HabitatFigure
 
 _FONT, _COLUMNS = 8.0, 4
+_LETTERS = 30  # of the title over each column
 _LINE, _PICK, _CHOICE = "#4a4a4a", "#d1495b", "#dfe6ee"
 _TITLES = {"elbow": "Elbow (share within)", "gap": "Gap", "bic": "BIC", "aic": "AIC"}
 _TITLES |= {"icl": "ICL", "calinski_harabasz": "Calinski-Harabasz"}
@@ -82,9 +84,10 @@ def plot_choice(
             axes.set_yticks([])
             axes.text(0.5, 0.5, "no value", ha="center", size=_FONT, color=_LINE,
                       transform=axes.transAxes)  # fmt: skip
-    figure.suptitle(
+    title = (
         f"Number of clusters: {k} (band); red: what each criterion picks; "
-        f"structure p = {structure_p:.2g}; prediction strength must reach 0.8",
-        size=_FONT, x=0.01, ha="left",
-    )  # fmt: skip
+        f"structure p = {structure_p:.2g}; prediction strength must reach 0.8"
+    )
+    title = textwrap.fill(title, _LETTERS * columns)
+    figure.suptitle(title, size=_FONT, x=0.01, ha="left")
     return figure

@@ -186,8 +186,9 @@ def read_voxels(case: Case, settings: Settings, rows: int) -> tuple[Facts, Voxel
 def odd_ones(found: Mapping[int, Facts]) -> dict[int, CohortError]:
     """Cases without the channels and units that more than half of them have."""
     kinds = {i: (f.given, f.names, f.units) for i, f in found.items()}
-    ((most, count),) = Counter(kinds.values()).most_common(1) or [(None, 0)]
-    if 2 * count <= len(found):
+    counts = Counter(kinds.values())
+    most = max(counts, key=lambda kind: counts[kind], default=None)
+    if most is None or 2 * counts[most] <= len(found):
         return {}
     fix = "give all the same channels, in the same units"
     return {

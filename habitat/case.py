@@ -88,6 +88,10 @@ class Case:
         if not isinstance(self.images, Mapping) or not self.images:
             what = "must be a mapping of channel name to image"
             raise ConfigError(f"{what}, got {self.images!r:.60}", "`images`")
+        for name in ("group", "site", "split"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise ConfigError(f"must be a text, got {value!r}", f"`{name}`")
 
     def __repr__(self) -> str:
         return f"Case({self.case_id!r}: {', '.join(self.images)})"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Generator, Hashable, Mapping
@@ -142,10 +144,12 @@ def check(
     """List what is wrong with a cohort's table and files; no pixel is read."""
     import habitat
 
+    if out is not None and out.suffix not in (".csv", ".json"):
+        raise ConfigError(f"must end in .csv or .json, got {out.name}", "--out")
     problems = habitat.check_cohort(table)
     errors = problems[problems["level"] == "error"]
     for problem in problems.to_dict("records"):
-        typer.echo(_problem(problem))
+        typer.echo(_printable(_problem(problem)))
     typer.echo(f"{len(errors)} errors, {len(problems) - len(errors)} warnings")
     if out is not None:
         _write_problems(problems, out)
@@ -239,7 +243,7 @@ def fit(
             client=dask,
         )
     for note in result.notes:
-        typer.echo(f"note: {note}")
+        typer.echo(_printable(f"note: {note}"))
     _show_failures(result.failures)
     typer.echo(f"Written to {result.out}")
     raise typer.Exit(result.exit_code)
@@ -257,6 +261,9 @@ def doctor() -> None:
 def main() -> None:
     """Run the command line; errors of habitat end as one clear message."""
     warnings.simplefilter("ignore", HabitatWarning)  # they come as notes at the end
+    for stream in (sys.stdout, sys.stderr):  # a pipe may know no Chinese
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except HabitatError as error:
@@ -293,25 +300,29 @@ def _write_problems(problems: pd.DataFrame, out: Path) -> None:
 
     if out.suffix == ".json":
         write_text(out, problems.to_json(orient="records", indent=1, force_ascii=False))
-    elif out.suffix == ".csv":
-        write_table(out, problems)
     else:
-        raise ConfigError(f"must end in .csv or .json, got {out.name}", "--out")
+        write_table(out, problems)
 
 
 def _show_batch(result: BatchResult) -> None:
     _show_failures(result.failures)
     for note in result.notes:
-        typer.echo(f"note: {note}")
+        typer.echo(_printable(f"note: {note}"))
     counts = Counter(result.status.values())
     typer.echo(", ".join(f"{n} {status}" for status, n in counts.items()))
     typer.echo(f"Written to {result.out}")
 
 
+def _printable(text: str) -> str:
+    """Text of a table without what steers a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 def _show_failures(failures: pd.DataFrame) -> None:
     for one in failures.head(_SHOWN).to_dict("records"):
         fix = f"; {one['fix']}" if one["fix"] else ""
-        typer.echo(f"{one['case_id']}: {one['kind']}: {one['message']}{fix}")
+        text = f"{one['case_id']}: {one['kind']}: {one['message']}{fix}"
+        typer.echo(_printable(text))
     if len(failures) > _SHOWN:
         typer.echo(f"... and {len(failures) - _SHOWN} more in failures.csv")
 

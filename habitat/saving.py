@@ -49,13 +49,24 @@ def write_folder(
     return final
 
 
+_CLUTTER = re.compile(
+    r"\.DS_Store|\._.*|\.nfs.*|\.~lock.*|~\$.*|Thumbs\.db|desktop\.ini"
+)
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file is one that systems and programs leave wherever they look."""
+    return bool(_CLUTTER.fullmatch(name))
+
+
 def check_folder(folder: Path, own: Set[str]) -> None:
     """Raise InputError if a folder holds anything but files named in `own`."""
     if not folder.exists():
         return
     if not folder.is_dir():
         raise InputError("is a file, not a folder", str(folder), "name another folder")
-    others = sorted({path.name for path in folder.iterdir()} - own)
+    names = {path.name for path in folder.iterdir()} - own
+    others = sorted(name for name in names if not is_clutter(name))
     if others:
         what = f"holds files that habitat did not write there: {', '.join(others[:3])}"
         raise InputError(what, str(folder), "name a new folder")

@@ -18,7 +18,7 @@ import habitat
 from habitat.cohort._batch import runner_for
 from habitat.cohort._pool import LocalRunner
 from habitat.errors import CohortError, ConfigError, HabitatWarning
-from habitat.features import wide
+from habitat.features import RadiomicsSettings, Row, wide
 
 ROOT = Path(habitat.__file__).parents[1]
 SAMPLES = ROOT / "data_samples"
@@ -93,7 +93,8 @@ def test_each_case_has_its_result_and_all_tables_are_there(finished, cohort):
     assert finished.status == dict.fromkeys(("p0", "p1", "p2"), "done")
     assert finished.exit_code == 0
     assert {p.name for p in finished.out.iterdir()} == {
-        *("cases", "features.csv", "features_wide.csv", "failures.csv", "run.json")
+        *("cases", "features.csv", "features_wide.csv", "failures.csv"),
+        *("notes.csv", "run.json"),
     }
     for case in habitat.read_cohort(cohort):
         saved = habitat.HabitatResult.load(finished.out / "cases" / case.case_id)
@@ -154,7 +155,7 @@ def test_jobs_and_order_do_not_change_a_byte(cohort, finished, tmp_path):
     assert list(again.wide) == list(finished.wide)
 
 
-def test_what_changed_is_made_anew_and_what_broke_is_taken_away(tmp_path):
+def test_what_changed_is_made_anew_and_what_broke_is_in_no_table(tmp_path):
     rows = phantoms(tmp_path, 3)
     cases = habitat.read_cohort(table(tmp_path, rows))
     out = tmp_path / "out"
@@ -162,22 +163,100 @@ def test_what_changed_is_made_anew_and_what_broke_is_taken_away(tmp_path):
     before = digests(out)
     ct = habitat.read(tmp_path / "p0" / "ct.nii.gz", unit="HU")
     habitat.write(ct.replace(ct.array + 1), tmp_path / "p0" / "ct.nii.gz")
+    whole = (tmp_path / "p1" / "pet.nii.gz").read_bytes()
     (tmp_path / "p1" / "pet.nii.gz").write_bytes(b"<html>")
     result = habitat.batch(cases, out, k=2, families=QUICK)
     after = digests(out)
     assert result.status == {"p0": "done", "p1": "failed", "p2": "done"}
     assert result.exit_code == 1
-    changed = {
-        n.split("/")[1] for n in before if "cases" in n and before[n] != after.get(n)
-    }
-    assert changed == {"p0", "p1"}
-    assert not (out / "cases" / "p1").exists()
+    folders = [name for name in before if "cases" in name]
+    changed = {n.split("/")[1] for n in folders if before[n] != after.get(n)}
+    assert changed == {"p0"}  # p1's result stays: a disk may have been away
     failure = result.failures.iloc[0]
     assert (failure["case_id"], failure["kind"]) == ("p1", "InputError")
     assert "not a NIfTI (first bytes '<htm')" in failure["message"]
     assert "pet.nii.gz" in (out / failure["traceback"]).read_text()
     assert list(result.wide["status"]) == ["done", "failed", "done"]
     assert result.wide.loc[1].drop(["case_id", "status", "site"]).isna().all()
+    assert set(result.features["case_id"]) == {"p0", "p2"}
+    (tmp_path / "p1" / "pet.nii.gz").write_bytes(whole)
+    stamp = (out / "cases" / "p1" / "case.json").stat().st_mtime_ns
+    assert habitat.batch(cases, out, k=2, families=QUICK).exit_code == 0
+    assert (out / "cases" / "p1" / "case.json").stat().st_mtime_ns == stamp
+
+
+def test_a_stopped_run_says_what_it_did_not_look_at(cohort, tmp_path, monkeypatch):
+    cases = habitat.read_cohort(cohort)
+    habitat.batch(cases, tmp_path, k=2, families=QUICK)
+
+    def stopped(run, runner, resume):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("habitat.cohort._run.Run.go", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            habitat.batch(cases, tmp_path, k=2, families=QUICK)
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["state"] == "stopped"
+    assert run["cases"]["not run"] == 3
+    assert len(list((tmp_path / "cases").iterdir())) == 3
+    assert habitat.batch(cases, tmp_path, k=2, families=QUICK).exit_code == 0
+
+
+def test_the_order_of_channels_counts(cohort, tmp_path):
+    case = habitat.read_cohort(cohort)[0]
+    ct = habitat.read(case.images["ct"], unit="HU")
+    channels = {"a": case.images["pet"], "b": ct}
+    for order in (["a", "b"], ["b", "a"]):
+        images = {name: channels[name] for name in order}
+        again = habitat.Case("x", images, case.mask)
+        habitat.batch([again], tmp_path, k=2, families=("composition",))
+        saved = habitat.HabitatResult.load(tmp_path / "cases" / "x")
+        assert list(saved.images) == order
+
+
+def one(subject, options):
+    yield Row("tumor", "", "mine", 1.0)
+
+
+def two(subject, options):
+    yield Row("tumor", "", "mine", 2.0)
+
+
+def test_a_family_of_ones_own_counts_by_what_it_is(cohort, tmp_path):
+    cases = habitat.read_cohort(cohort)[:1]
+    first = habitat.batch(cases, tmp_path, k=2, families=(one,))
+    assert list(first.features["value"]) == [1.0], first.failures.to_dict("records")
+    with pytest.raises(
+        CohortError, match=r"families .*test_batch\.one.*test_batch\.two"
+    ):
+        habitat.batch(cases, tmp_path, k=2, families=(two,))
+    result = habitat.batch(cases, tmp_path, k=2, families=(two,), resume=False)
+    assert list(result.features["value"]) == [2.0]
+
+
+def test_what_the_table_gives_reason_to_doubt_is_said(cohort, tmp_path):
+    rows = pd.read_csv(cohort).assign(splt="train").to_dict("records")
+    path = table(cohort.parent, rows, "typo.csv")
+    with pytest.warns(HabitatWarning, match="did you mean 'split'"):
+        cases = habitat.read_cohort(path)
+    result = habitat.batch(cases, tmp_path / "o", k=2, families=QUICK)
+    assert "did you mean 'split'" in result.notes[0]
+    notes = pd.read_csv(result.out / "notes.csv")
+    assert set(notes["case_id"]) <= {"p0", "p1", "p2"}
+
+
+def test_clutter_of_systems_is_no_obstacle(cohort, tmp_path):
+    cases = habitat.read_cohort(cohort)[:1]
+    habitat.batch(cases, tmp_path, k=2, families=QUICK)
+    for place in (tmp_path, tmp_path / "cases", tmp_path / "cases" / "p0"):
+        (place / ".DS_Store").write_text("Finder was here")
+    notes = habitat.batch(cases, tmp_path, k=2, families=QUICK).notes
+    assert not any("belong to no case" in note for note in notes)
+    (tmp_path / "cases" / "p0" / "thesis.docx").write_text("precious")
+    result = habitat.batch(cases, tmp_path, k=2, families=QUICK, resume=False)
+    assert "thesis.docx" in result.failures.loc[0, "message"]
+    assert (tmp_path / "cases" / "p0" / "thesis.docx").exists()
 
 
 def kill_worker(subject, options):
@@ -206,8 +285,17 @@ def test_wrong_arguments_touch_nothing(cohort, tmp_path):
         habitat.batch(str(cohort), out)
     with pytest.raises(ConfigError, match="k"):
         habitat.batch(cases, out, k=1)
-    with pytest.raises(ConfigError, match="min_voxels"):
-        habitat.batch(cases, out, extraction={"minvoxels": 3})
+    for wrong, text in (
+        ({"minvoxels": 3}, "did you mean 'min_voxels'"),
+        ({"min_voxels": -5}, "must be an integer"),
+        ({"spacing": float("nan")}, "spacing"),
+        ({"settings": 3}, "RadiomicsSettings or a path"),
+        ({"settings": {"pett": RadiomicsSettings()}}, "did you mean 'pet'"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            habitat.batch(cases, out, extraction=wrong)
+    with pytest.raises(ConfigError, match="is not fitted"):
+        habitat.batch(cases, out, model=habitat.HabitatModel(2))
     assert not out.exists()
 
 

@@ -138,7 +138,7 @@ def test_only_training_cases_are_used(tmp_path):
     cases = [small(0, split="train"), small(1, split="test"), small(2, split="Train")]
     result = habitat.fit_cohort(cases, tmp_path / "m", 3)
     same(result.model, habitat.HabitatModel(3).fit([cases[0], cases[2]]))
-    assert result.notes == ("2 of 3 cases are for training; others are not used",)
+    assert result.notes[0] == "2 of 3 cases are for training; others are not used"
     with pytest.raises(CohortError, match="no case is of split 'train', only of test"):
         habitat.fit_cohort(cases[1:2], tmp_path / "n", 3)
 

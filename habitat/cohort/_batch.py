@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from habitat.case import Case
 from habitat.cohort._lock import locked
-from habitat.cohort._manifest import Cohort
+from habitat.cohort._manifest import Cohort, in_words
 from habitat.cohort._names import safe_name
 from habitat.cohort._plan import make_plan
 from habitat.cohort._pool import LocalRunner
-from habitat.cohort._problems import Problem
-from habitat.cohort._run import CASES, FAILURES, RUN, Run
+from habitat.cohort._problems import WARNING, Problem
+from habitat.cohort._run import CASES, FAILURES, NOTES, RUN, Run
 from habitat.cohort._tables import (
     DONE,
     FEATURES,
@@ -29,7 +29,7 @@ from habitat.cohort._tables import (
 )
 from habitat.cohort._work import Failure
 from habitat.errors import CohortError, ConfigError, HabitatError, InputError, raise_all
-from habitat.saving import OLD, PART
+from habitat.saving import OLD, PART, is_clutter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from habitat.features._families import Family
     from habitat.population import HabitatModel
 
-WRITTEN = {CASES, TRACEBACKS, RUN, FEATURES, WIDE, FAILURES, ".lock"}
+WRITTEN = {CASES, TRACEBACKS, RUN, FEATURES, WIDE, FAILURES, NOTES, ".lock"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +132,12 @@ def batch(
         Worker processes, one thread each; as many as cores if not given.
     resume : bool
         Whether cases are left alone whose folder holds the result of the same inputs,
-        parameters and version. False makes all anew, also with other parameters.
+        parameters and version. False makes all anew, also with other parameters. A
+        function of your own counts by its name and its source, not by what it calls.
     timeout : float, seconds, optional
-        Most that a case may take.
+        Most that a case may take; of the first of each worker the start of Python and,
+        where kernels were never compiled, of the compiler are a part: seconds to half a
+        minute.
     client : distributed.Client or str, optional
         A Dask cluster (or its address) to run on in place of processes of this machine;
         its workers must see the same files under the same paths.
@@ -157,9 +160,11 @@ def batch(
 
     - ``cases/<name>/`` for each case that is done, what `HabitatResult.save` writes,
       ``features.csv`` and ``case.json``, complete or not there at all. The name is the
-      case id where that is a safe file name, else a part of it and a hash;
+      case id where that is a safe file name, else a part of it and a hash. An earlier
+      result of a case that now fails stays there, but is in no table;
     - ``features.csv``, all of them (long), and ``features_wide.csv``, one row for each
       case in the order of the cohort, with what its table said of it;
+    - ``notes.csv``: what must be known of each case (case_id, note);
     - ``failures.csv``: case_id, kind (class of the error, "crashed", "timeout"),
       message, fix, and a file under ``tracebacks/``;
     - ``run.json``: parameters, versions, times, memory: all that may differ between two
@@ -174,12 +179,15 @@ def batch(
     >>> done.status
     {'a': 'done'}
     """
-    listed, failures = _listed(cases)
-    channels = list(cases[0].images)
+    if not isinstance(resume, bool):
+        raise ConfigError(f"must be True or False, got {resume!r}", "`resume`")
+    given = check_cases(cases)
+    listed, failures = _listed(cases, given)
+    channels = list(dict.fromkeys(name for case in given for name in case.images))
     plan = make_plan(channels, model, k, families, segmentation, extraction)
     folder = _folder(out, cases)
     with locked(folder) as kept, runner_for(jobs, timeout, client, kept) as runner:
-        run = Run(folder, plan, listed, failures)
+        run = Run(folder, plan, listed, failures, notes=table_notes(cases))
         run.start(resume)
         try:
             run.go(runner, resume)
@@ -210,9 +218,17 @@ def check_cases(cases: Any) -> list[Case]:
     return given
 
 
-def _listed(cases: Sequence[Case]) -> tuple[list[Listed], dict[int, Failure]]:
+def table_notes(cases: Sequence[Case]) -> list[str]:
+    """What the table of a cohort gives reason to doubt."""
+    if not isinstance(cases, Cohort):
+        return []
+    return [in_words(p) for p in cases.problems if p.level == WARNING]
+
+
+def _listed(
+    cases: Sequence[Case], given: list[Case]
+) -> tuple[list[Listed], dict[int, Failure]]:
     """All cases in order, and why the table itself ruled some of them out."""
-    given = check_cases(cases)
     if isinstance(cases, Cohort):
         return _of_table(cases)
     return [Listed(c, c.case_id, NOT_RUN, safe_name(c.case_id)) for c in given], {}
@@ -220,7 +236,6 @@ def _listed(cases: Sequence[Case]) -> tuple[list[Listed], dict[int, Failure]]:
 
 def _of_table(cohort: Cohort) -> tuple[list[Listed], dict[int, Failure]]:
     """Every row of a table; those that cannot be used are failures."""
-    check_cases(cohort.cases)
     usable = iter(cohort.cases)
     listed, failures = [], {}
     for place, row in enumerate(cohort.rows):
@@ -257,7 +272,8 @@ def _folder(out: str | os.PathLike[str], cases: Sequence[Case]) -> Path:
         names = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise InputError(f"cannot be used: {error}", str(folder)) from error
-    others = sorted(n for n in names - WRITTEN if not n.startswith((PART, OLD)))
+    names = {n for n in names - WRITTEN if not n.startswith((PART, OLD))}
+    others = sorted(name for name in names if not is_clutter(name))
     if others:
         what = f"holds files that habitat did not write there: {', '.join(others[:3])}"
         raise CohortError(what, str(folder), "name a new folder")

@@ -67,7 +67,8 @@ def run_case(
     """
     hashes = _hashes(case)
     used = hash_json(plan.to_json())
-    key = hash_json({"plan": used, "label": case.label, "sources": hashes})
+    own = {"case_id": case.case_id, "label": case.label, "sources": [*hashes.items()]}
+    key = hash_json({"plan": used, **own})  # the order of channels is that of habitats
     record = record_of(folder) if resume else None
     if record and record["key"] == key:
         return Finished(UNCHANGED, hashes)

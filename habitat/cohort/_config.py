@@ -68,7 +68,7 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     raise_all([ConfigError(p.what, f"{file}: {p.where}", p.fix) for p in problems])
     for name in ("segmentation", "extraction"):
         if name in found:
-            found[name] = {n: from_plain(v) for n, v in found[name].items()}
+            found[name] = {n: _made(n, v, file) for n, v in found[name].items()}
     _beside(found, "model", file.parent)
     _beside(found.get("extraction", {}), "settings", file.parent)
     return found
@@ -85,6 +85,15 @@ def batch_options(given: Mapping[str, Any], config: Path | None) -> dict[str, An
     if "dask" in options:
         options["client"] = options.pop("dask")
     return options
+
+
+def _made(name: str, value: Any, file: Path) -> Any:
+    """A value, or the options object that a table with a name stands for."""
+    try:
+        return from_plain(value)
+    except (TypeError, ConfigError) as error:
+        what = f"{value!r} is not possible ({error})"
+        raise ConfigError(what, f"{file}: `{name}`") from error
 
 
 def _kind(name: str, value: Any) -> None:
@@ -112,4 +121,7 @@ def _beside(options: Any, name: str, folder: Path) -> None:
     if isinstance(value, str):
         options[name] = folder / Path(value).expanduser()
     elif isinstance(value, Mapping):
-        options[name] = {n: folder / Path(v).expanduser() for n, v in value.items()}
+        options[name] = {
+            n: folder / Path(v).expanduser() if isinstance(v, str) else v
+            for n, v in value.items()
+        }

@@ -18,7 +18,7 @@ from habitat._progress import progress
 from habitat.case import Case
 from habitat.cohort._tables import Failed
 from habitat.cohort._work import CRASHED, Done, Failure, Task
-from habitat.cohort._worker import _peak, _reset_peak
+from habitat.cohort._worker import peak, reset_peak
 from habitat.errors import CohortError, ConfigError, InputError
 from habitat.fitting import Settings
 from habitat.kernels._jit import one_thread
@@ -143,13 +143,13 @@ def call(task: Task) -> Done:
     start = time.monotonic()
     value, failure = None, None
     with _TURN:
-        _reset_peak()
+        reset_peak()
         try:
             value = _alone(task.function, *task.args, None)
         except Exception as error:  # whatever it is costs this case only
             failure = Failure.of(error)
-        peak = _peak()
-    return Done(task.key, value, failure, time.monotonic() - start, peak)
+        most = peak()
+    return Done(task.key, value, failure, time.monotonic() - start, most)
 
 
 def _alone(function: Callable[..., Any], *args: Any) -> Any:
@@ -244,7 +244,7 @@ class DaskStore:
     def __init__(
         self, runner: DaskRunner, cases: Sequence[Case], settings: Settings
     ) -> None:
-        from habitat.population._learn import sample_rows
+        from habitat.population._learn import odd_ones, sample_rows
 
         self._client, self._cases = runner.client, cases
         self._settings, self._rows = settings, sample_rows(len(cases))
@@ -265,6 +265,8 @@ class DaskStore:
             read(range(len(cases)), last=False)
             for suspect in suspects:
                 read([suspect], last=True)
+        well = {i: f for i, f in found.items() if not isinstance(f, Failure)}
+        found |= {i: Failure.of(error) for i, error in odd_ones(well).items()}
         bad = [i for i in sorted(found) if isinstance(found[i], Failure)]
         self.failures = [Failed(cases[i].case_id, found.pop(i)) for i in bad]
         self._voxels = {i: self._voxels[i] for i in sorted(found)}

@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from habitat import errors
 from habitat._progress import progress
 from habitat.case import Case
 from habitat.choice import KChoice
-from habitat.cohort._batch import broken_rows, check_cases, runner_for
+from habitat.cohort._batch import broken_rows, check_cases, runner_for, table_notes
 from habitat.cohort._headers import estimate
 from habitat.cohort._tables import Failed, read_table, write_failures
 from habitat.cohort._work import Failure, NeedsRoom, Runner, Task
-from habitat.errors import CohortError
-from habitat.fitting import Settings
+from habitat.errors import CohortError, ConfigError
+from habitat.fitting import Settings, known, plain
 from habitat.geometry import Floats
 from habitat.saving import check_folder, write_folder, write_table
 from habitat.segmentation import versions
@@ -87,7 +89,8 @@ def fit_cohort(
     """Learn one definition of habitats from the training cases of a cohort.
 
     Only cases of split "train" are used; all of them where no case has a split. Cases
-    that cannot be used are left out and listed.
+    whose files cannot be used are left out and listed, as are all rows that the table
+    ruled out; a lack of memory or room and a crash end the fit.
 
     Parameters
     ----------
@@ -120,6 +123,9 @@ def fit_cohort(
     keep the voxels of a case and send sums back, which are added exactly. This process
     holds a sample of 200,000 voxels (20 a case where that is more) and no image.
 
+    Voxels wait in the temporary folder (TMPDIR; 40 bytes each with two channels), which
+    a kill leaves behind as ``habitat-*``.
+
     `out` gets model.json and arrays.npz, centres.csv (centers in natural and in scaled
     units, mean share of a tumor) and centres.png, for ``k="auto"`` k_curve.csv and
     k_curve.png, failures.csv, and fit.json: arguments, versions, times.
@@ -141,6 +147,7 @@ def fit_cohort(
     folder = Path(out).expanduser().absolute()
     check_folder(folder, WRITTEN)
     train, notes = _training(cases)
+    notes = [*table_notes(cases), *notes]
     model = HabitatModel(
         k,
         method=method,
@@ -151,7 +158,12 @@ def fit_cohort(
         patient_shift=patient_shift,
         random_state=random_state,
     )
-    settings = model.settings_for(list(train[0].images))
+    own = [n for n in ("method", "scaling") if not known(getattr(model, n))]
+    if own:
+        what = "is code of your own, which no model file can hold"
+        raise ConfigError(what, f"`{own[0]}`", "use HabitatModel.fit, or a name")
+    kinds = Counter(tuple(case.images) for case in train)
+    settings = model.settings_for(list(kinds.most_common(1)[0][0]))
     with (
         tempfile.TemporaryDirectory(prefix="habitat-") as voxels,
         runner_for(jobs, None, client, ()) as runner,
@@ -161,8 +173,15 @@ def fit_cohort(
             first = store.failures[0].failure
             what = f"none of {len(train)} cases can be used, the first: {first.message}"
             raise CohortError(what, "`cases`", first.fix)
+        _check_failures(store.failures)
         failures = [*broken_rows(cases), *store.failures]
-        notes += [one.note for one in store.facts if one.note]
+        small = [one for one in store.facts if one.small]
+        notes += [f"case {one.case_id} {one.notes[-1]}" for one in small]
+        said = {one.case_id: one.notes for one in store.facts if one.notes}
+        if said:
+            notes.append(
+                f"{len(said)} of {len(store.facts)} cases have notes: fit.json"
+            )
         model.fit_store(store, settings)
         shares = _shares(model, store, settings)
     seconds = round(time.time() - began, 1)
@@ -174,6 +193,7 @@ def fit_cohort(
             _write_choice(model.choice_, part)
         write_failures(part / FAILURES, failures)
         about = {"arguments": _arguments(model), "notes": notes, "seconds": seconds}
+        about["case_notes"] = said
         about |= {"cases": len(store.facts), "versions": versions()}
         text = json.dumps(about, indent=1, allow_nan=False)
         (part / "fit.json").write_text(text, encoding="utf-8")
@@ -195,6 +215,16 @@ def _training(cases: Sequence[Case]) -> tuple[list[Case], list[str]]:
         raise CohortError(what, "`cases`", "name the training cases in column split")
     text = f"{len(train)} of {len(given)} cases are for training; others are not used"
     return train, [text] if len(train) < len(given) else []
+
+
+def _check_failures(failed: Sequence[Failed]) -> None:
+    """A case may be left out for what it is, not for what a machine lacks."""
+    for case_id, failure in failed:
+        if failure.kind not in errors.__all__:
+            what = f"{failure.kind}: {failure.message}"
+            fix = "give it memory and room (TMPDIR) and fit again: the cases of a model"
+            fix += " must not depend on the machine"
+            raise CohortError(what, f"case {case_id}", fix)
 
 
 class PoolStore:
@@ -307,8 +337,6 @@ def _shares(model: HabitatModel, store: Store, settings: Settings) -> Floats:
 
 
 def _arguments(model: HabitatModel) -> dict[str, Any]:
-    from habitat.fitting import plain
-
     return {n: plain(value) for n, value in model.get_params(deep=False).items()}
 
 

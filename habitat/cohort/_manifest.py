@@ -165,18 +165,19 @@ def read_cohort(path: str | os.PathLike[str]) -> Cohort:
     left = len(cohort.rows) - len(cohort)
     count = f"{left} of {len(cohort.rows)} rows"
     if not cohort.cases:
-        what = f"no row can be used, the first because of {_in_words(errors[0])}"
+        what = f"no row can be used, the first because of {in_words(errors[0])}"
         fix = "`habitat check` lists all problems"
         raise CohortError(what, str(cohort.path), fix)
     if errors:
-        warn(f"{cohort.path.name}: {count} left out, the first: {_in_words(errors[0])}")
+        warn(f"{cohort.path.name}: {count} left out, the first: {in_words(errors[0])}")
     if others:
         number = f"{len(others)} warnings, the first: " if len(others) > 1 else ""
-        warn(f"{cohort.path.name}: {number}{_in_words(others[0])}")
+        warn(f"{cohort.path.name}: {number}{in_words(others[0])}")
     return cohort
 
 
-def _in_words(problem: Problem) -> str:
+def in_words(problem: Problem) -> str:
+    """A problem as one sentence."""
     row = f"row {problem.row}" if problem.row else ""
     if problem.case_id != row:
         row += f" ({problem.case_id})"

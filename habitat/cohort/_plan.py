@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import habitat
-from habitat._check import collector, one_of
+from habitat._check import collector, integer, one_of
 from habitat.errors import ConfigError, HabitatError, raise_all
 from habitat.features import FAMILIES, RadiomicsSettings, extract
+from habitat.features._extract import ENGINES
 from habitat.fitting import check_settings, plain
 from habitat.segmentation import overruled, segment_channels
 
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from habitat.features._families import Family
     from habitat.population import HabitatModel
 
+UNIT_OF = {"pet": "SUVbw", "ct": "HU"}  # names of the two in results
 # of each case, or with a parameter of its own in `batch`
 _OF_THE_CASE = {"channels", "mask", "label", "model", "k"}
 _OF_THE_CASE |= {"habitats", "images", "families", "case_id", "rings"}
@@ -38,7 +43,7 @@ class Plan:
         used: dict[str, Any] = {
             "version": habitat.__version__,
             "model": None if self.model is None else self.model.sha256,
-            "segmentation": {n: plain(v) for n, v in self.segmentation.items()},
+            "segmentation": {n: _plain(v) for n, v in self.segmentation.items()},
             "extraction": {n: _plain(v) for n, v in self.extraction.items()},
         }
         out: dict[str, Any] = json.loads(json.dumps(used))  # lists, no tuples
@@ -71,14 +76,17 @@ def make_plan(
     options = {"k": k, **cut}
     if model is None:
         check(_settings, channels, options)
-    elif not hasattr(model, "sha256"):
+    elif not hasattr(model, "fit_store"):
         what = f"must be a HabitatModel, got {model!r:.60}"
         fix = "read it: habitat.HabitatModel.load(path)"
         problems.append(ConfigError(what, "`model`", fix))
+    elif not hasattr(model, "k_"):
+        problems.append(ConfigError("is not fitted", "`model`", "call its fit(cases)"))
     else:
         problems += overruled(options, model)
     if "settings" in drawn:
         drawn["settings"] = check(_radiomics, drawn["settings"])
+    check(_options, channels, drawn)
     raise_all(problems)
     if families is not None:
         drawn["families"] = tuple(families)
@@ -120,12 +128,30 @@ def _settings(channels: Sequence[str], options: Mapping[str, Any]) -> None:
     check_settings(channels, label=None, **{**defaults(segment_channels), **options})
 
 
+def _options(channels: Sequence[str], given: Mapping[str, Any]) -> None:
+    """Find at once what `extract` would say of every case."""
+    one_of("engine", given.get("engine", ENGINES[0]), ENGINES)
+    integer("min_voxels", given.get("min_voxels", 1), 1, 10**9)
+    spacing = given.get("spacing", "auto")
+    if not isinstance(spacing, str) or spacing != "auto":
+        RadiomicsSettings(spacing=spacing)
+    settings = given.get("settings")
+    if isinstance(settings, Mapping):
+        for name in settings:
+            one_of(
+                "settings", name, {*channels, *(UNIT_OF.get(c, c) for c in channels)}
+            )
+
+
 def _radiomics(settings: Any) -> Any:
     """Settings by value: a file could change while the batch runs."""
     if isinstance(settings, Mapping):
         return {channel: _radiomics(one) for channel, one in settings.items()}
     if isinstance(settings, (str, os.PathLike)):
         return RadiomicsSettings.from_yaml(settings)
+    if settings is not None and not isinstance(settings, RadiomicsSettings):
+        what = f"must be RadiomicsSettings or a path, got {settings!r:.60}"
+        raise ConfigError(what, "`settings`")
     return settings
 
 
@@ -135,4 +161,18 @@ def _plain(value: Any) -> Any:
         return {name: _plain(v) for name, v in value.items()}
     if isinstance(value, (tuple, list)):
         return [_plain(v) for v in value]
+    if isinstance(value, partial):
+        return [_plain(value.func), _plain(value.args), _plain(value.keywords)]
+    if isinstance(value, FunctionType):
+        name = f"{value.__module__}.{value.__qualname__}"
+        return {"function": name, "source": _source(value)}
     return value.to_json() if hasattr(value, "to_json") else plain(value)
+
+
+def _source(function: FunctionType) -> str:
+    """Sha256 of a function's source, so that a changed one is another."""
+    try:
+        text = inspect.getsource(function)
+    except OSError:  # typed in, not from a file
+        text = function.__code__.co_code.hex()
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -15,7 +15,7 @@ from typing import Any
 
 from habitat._check import warn
 from habitat._progress import progress
-from habitat.cohort._case import MASK, UNCHANGED, record_of, run_case
+from habitat.cohort._case import MASK, RECORD, UNCHANGED, run_case
 from habitat.cohort._plan import Plan
 from habitat.cohort._tables import (
     DONE,
@@ -25,15 +25,16 @@ from habitat.cohort._tables import (
     Listed,
     write_failures,
     write_features,
+    write_notes,
     write_run,
 )
 from habitat.cohort._work import Done, Failure, Runner, Task
 from habitat.errors import CohortError
-from habitat.saving import OLD, PART, hash_json
+from habitat.saving import OLD, PART, is_clutter
 from habitat.segmentation import versions
 
 CASES, RUN = "cases", "run.json"
-FAILURES = "failures.csv"
+FAILURES, NOTES = "failures.csv", "notes.csv"
 FORMAT = "habitat.run/1"
 
 
@@ -48,6 +49,7 @@ class Run:
     facts: dict[int, dict[str, Any]] = field(default_factory=dict)
     began: float = field(default_factory=time.time)
     notes: list[str] = field(default_factory=list)
+    state: str = "stopped"  # unless it comes to its end
 
     def start(self, resume: bool) -> None:
         """Look at what is in the folder; clear what a killed run left behind."""
@@ -55,10 +57,7 @@ class Run:
             self._same_plan()
         cases = self.out / CASES
         cases.mkdir(parents=True, exist_ok=True)
-        for folder in (self.out, cases):
-            for path in folder.iterdir():
-                if path.name.startswith((PART, OLD)):
-                    _discard(path)
+        self._clear()
         self._foreign(cases)
         self._record("running")
 
@@ -66,18 +65,15 @@ class Run:
         """Run all cases that the table did not rule out."""
         with progress(len(self.listed), "Case") as advance:
             for place in sorted(self.failures):
-                self._drop(place)
                 advance(self.listed[place].case_id, True)
             for done in runner.run(self._tasks(resume)):
                 self._keep(done)
                 advance(self.listed[done.key].case_id, done.failure is not None)
+        self._clear()
+        self.state = "finished"
 
     def finish(self) -> None:
         """Write the tables of what is done."""
-        for place, one in enumerate(self.listed):
-            if one.case is not None and self._status(place) == NOT_RUN:
-                self._found(place)
-        whole = all(self._status(i) != NOT_RUN for i in range(len(self.listed)))
         self.listed = [
             one._replace(status=self._status(i)) for i, one in enumerate(self.listed)
         ]
@@ -88,7 +84,8 @@ class Run:
         ]
         write_failures(self.out / FAILURES, failed)
         write_features(self.out, self.listed, self.folder_of)
-        self._record("finished" if whole else "stopped")
+        self._count_notes()
+        self._record(self.state)
 
     def folder_of(self, case: Listed) -> Path:
         """Final folder of a case."""
@@ -103,7 +100,6 @@ class Run:
     def _keep(self, done: Done) -> None:
         if done.failure is not None:
             self.failures[done.key] = done.failure
-            self._drop(done.key)
             return
         self.facts[done.key] = {
             "unchanged": done.value.status == UNCHANGED,
@@ -112,24 +108,28 @@ class Run:
             "sources": done.value.sources,
         }
 
-    def _found(self, place: int) -> None:
-        """What an earlier run with the same plan left is as good as done."""
-        record = record_of(self.folder_of(self.listed[place]))
-        if record and record["plan"] == hash_json(self.plan.to_json()):
-            self.facts[place] = {"unchanged": True, "sources": record["sources"]}
-
-    def _drop(self, place: int) -> None:
-        """A result that an earlier run made of other inputs must not stay."""
-        folder = self.folder_of(self.listed[place])
-        if folder.exists():
-            _discard(folder)
-
     def _status(self, place: int) -> str:
         if place in self.failures:
             return FAILED
         return DONE if place in self.facts else NOT_RUN
 
+    def _clear(self) -> None:
+        """Remove what killed processes left half done."""
+        for folder in (self.out, self.out / CASES):
+            for path in folder.iterdir():
+                if path.name.startswith((PART, OLD)):
+                    _discard(path)
+
+    def _count_notes(self) -> None:
+        """Write what must be known of each case, and say how many there are."""
+        done = [one for one in self.listed if one.status == DONE]
+        count = write_notes(self.out / NOTES, done, self.folder_of)
+        if count:
+            self.notes.append(f"{count} of {len(done)} cases have notes: {NOTES}")
+
     def _same_plan(self) -> None:
+        if not any(self.out.glob(f"{CASES}/*/{RECORD}")):
+            return  # nothing would be lost
         try:
             earlier = json.loads((self.out / RUN).read_text(encoding="utf-8"))["plan"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -144,7 +144,8 @@ class Run:
     def _foreign(self, cases: Path) -> None:
         """Name the folders of cases that the cohort no longer has."""
         names = {one.name for one in self.listed}
-        others = sorted(p.name for p in cases.iterdir() if p.name not in names)
+        found = {p.name for p in cases.iterdir()} - names
+        others = sorted(name for name in found if not is_clutter(name))
         if others:
             first = ", ".join(others[:3])
             text = f"{len(others)} folders of {cases} belong to no case of this cohort"
@@ -209,16 +210,11 @@ def _differences(earlier: Any, mine: Mapping[str, Any]) -> list[str]:
     return out
 
 
-def _discard(folder: Path) -> None:
-    """Remove a folder; it loses its final name first, so that no part of it stays."""
-    aside = folder
-    if not folder.name.startswith((PART, OLD)):
-        aside = folder.with_name(f"{OLD}{time.time_ns():x}")
-        folder.rename(aside)
-    if aside.is_dir():
-        shutil.rmtree(aside, ignore_errors=True)
+def _discard(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        aside.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def _iso(moment: float) -> str:

@@ -273,6 +273,22 @@ def write_failures(path: Path, failed: Iterable[Failed]) -> None:
                 folder.rmdir()
 
 
+def write_notes(
+    path: Path, done: Iterable[Listed], folder_of: Callable[[Listed], Path]
+) -> int:
+    """Write what must be known of each case; return how many have something."""
+    count = 0
+    with _text_file(path) as text:
+        writer = csv.writer(text)
+        writer.writerow(["case_id", "note"])
+        for case in done:
+            record = (folder_of(case) / "case.json").read_text(encoding="utf-8")
+            notes = json.loads(record)["notes"]
+            count += bool(notes)
+            writer.writerows((guarded(case.case_id), guarded(note)) for note in notes)
+    return count
+
+
 def write_run(path: Path, data: Mapping[str, Any]) -> None:
     """Write the record of a run."""
     with _text_file(path) as file:

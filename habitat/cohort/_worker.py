@@ -87,7 +87,7 @@ def _empty_log() -> None:
 def _answer(message: bytes) -> bytes:
     """Run a task; a pickled `Done` or `NeedsRoom`."""
     start = time.monotonic()
-    _reset_peak()
+    reset_peak()
     key, value, failure = 0, None, None
     try:
         key, function, args, room = pickle.loads(message)
@@ -97,17 +97,17 @@ def _answer(message: bytes) -> bytes:
         return pickle.dumps(needs)
     except BaseException as error:  # even SystemExit costs this task only
         pickled, failure = pickle.dumps(None), Failure.of(error)
-    done = Done(key, pickled, failure, time.monotonic() - start, _peak())
+    done = Done(key, pickled, failure, time.monotonic() - start, peak())
     return pickle.dumps(done)
 
 
-def _reset_peak() -> None:
+def reset_peak() -> None:
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak() -> int:
-    """Most memory since `_reset_peak`, or of the whole process; 0 where unknown."""
+def peak() -> int:
+    """Most memory since `reset_peak`, or of the whole process; 0 where unknown."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

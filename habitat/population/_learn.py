@@ -87,7 +87,9 @@ class Facts:
     sample: Floats  # (rows, channels)
     group: str
     n_eff: float  # independent voxels
-    note: str  # what must be said of it
+    case_id: str
+    notes: tuple[str, ...]  # what must be known of it
+    small: bool  # so few voxels that it weighs too much
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,9 +168,9 @@ def read_voxels(case: Case, settings: Settings, rows: int) -> tuple[Facts, Voxel
     own = np.flatnonzero(tumor.fitted)
     own = own[canonical_order(tumor.X[own])]
     voxels = Voxels(tumor.X[own], tumor.index[own], tumor.spacing)
-    n, note = len(own), ""
+    n, notes = len(own), tumor.notes
     if n < MIN_VOXELS:
-        note = f"case {case.case_id} has {n} voxels and weighs as much as the others"
+        notes += (f"has {n} voxels and weighs as much as the others",)
     facts = Facts(
         tuple(names),
         tuple(names.values()),
@@ -178,7 +180,9 @@ def read_voxels(case: Case, settings: Settings, rows: int) -> tuple[Facts, Voxel
         voxels.X[evenly(n, rows)],
         case.group or case.case_id,
         independent_rows(n, n * math.prod(tumor.spacing), FWHM_MM),
-        note,
+        case.case_id,
+        notes,
+        n < MIN_VOXELS,
     )
     return facts, voxels
 
@@ -209,8 +213,9 @@ def _different(found: Sequence[Facts]) -> list[HabitatError]:
 def learn(store: Store, settings: Settings) -> Learned:
     """Learn scaling, number, rule and order of habitats from stored cases."""
     raise_all(_different(store.facts))
-    for note in filter(None, (one.note for one in store.facts)):
-        warn(note)
+    for one in store.facts:
+        if one.small:
+            warn(f"case {one.case_id} {one.notes[-1]}")
     sample, groups = _pooled(store.facts)
     first = store.facts[0]
     scaling = settings_scaling(settings, sample, first.modalities)

@@ -3,8 +3,7 @@
 2,000 small generated cases (another number as second argument) through `fit_cohort` and
 `batch` with its model, two workers each. Meanwhile the memory of the process that
 called them and of its largest worker is read twice a second (Linux). FOLDER gets
-memory.csv and memory.png; the last lines say how much the caller grew from one case to
-the next.
+memory.csv and memory.png.
 """
 
 import csv
@@ -116,12 +115,9 @@ def main(folder, count="2000"):
     draw(rows, folder / "memory.png")
     for step in STEPS:
         t, parent = np.array([r[1:3] for r in rows if r[0] == step]).T
-        within = (t > 0.2 * t[-1]) & (t < 0.9 * t[-1])
-        a, b = np.polyfit(t[within] / t[-1] * n, parent[within], 1)
-        print(
-            f"{step}: {n} cases in {t[-1]:.0f} s; caller {b:.0f} MB and "
-            f"{1024 * a:.2f} kB more for each case; peak {parent.max():.0f} MB"
-        )
+        at = np.interp(t[-1] * np.array([0.3, 0.5, 0.7, 0.9, 1]), t, parent)
+        print(f"{step}: {n} cases in {t[-1]:.0f} s; the caller has ", end="")
+        print(*(f"{mb:.0f}" for mb in at), "MB after 30, 50, 70, 90, 100 % of it")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from habitat.kernels._jit import cache_folder, threads
 
 _REQUIRED = ["numpy", "scipy", "scikit-image", "scikit-learn", "SimpleITK", "numba"]
 _REQUIRED += ["matplotlib", "pandas", "pydicom"]
-_OPTIONAL = {"highdicom": "DICOM SEG masks: pip install 'tumor-habitat[dicom]'"}
+_OPTIONAL = {
+    "highdicom": "DICOM SEG masks: pip install 'tumor-habitat[dicom]'",
+    "distributed": "cohorts on a cluster: pip install 'tumor-habitat[dask]'",
+}
 
 
 def report() -> list[tuple[str, str]]:

@@ -43,6 +43,7 @@ _ONE_THREAD = dict.fromkeys(
     ),
     "1",
 )
+_KILLED = -9  # from outside, which says nothing of the next worker
 _GRACE = 1.0  # seconds after a timeout, in which the worker logs where it stands
 _TAIL = 4000  # bytes of a dead worker's log that are kept
 
@@ -229,7 +230,7 @@ class LocalRunner:
             return _unpickled(task, message)
         log = self._dismiss(worker)
         what, fix = _cause(worker.process.returncode)
-        if not self._proven:
+        if not self._proven and worker.process.returncode != _KILLED:
             what = f"worker processes cannot start: one {what}\n{log}"
             raise CohortError(what.rstrip(), fix="try `habitat doctor`")
         failure = Failure(CRASHED, f"its process {what}, even alone", fix, log)

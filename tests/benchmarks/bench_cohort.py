@@ -1,11 +1,10 @@
 """Cases per minute of `batch` on one core: ``python -m tests.benchmarks.bench_cohort``.
 
 The 12 generated samples and 3 real patients (those at the quartiles of tumor volume of
-the 17), four times over so that starting up weighs what it does in a cohort, from files
-to files: 4 habitats and the default features, by `batch` with one worker process and by
-plain_script.py with one thread, in turn: a third of the cases by the script, then all
-of them by `batch`, three times. Both start from nothing (their imports count) with
-compiled kernels in the cache.
+the 17), from files to files: 4 habitats and the default features, by `batch` with one
+worker process and by plain_script.py with one thread, in turn: a third of the cases by
+the script, then all of them by `batch`, three times. Both start from nothing (their
+imports count) with compiled kernels in the cache.
 """
 
 import os
@@ -24,7 +23,6 @@ from tests.conftest import find_shared
 ONE_THREAD = {
     f"{name}_NUM_THREADS": "1" for name in ("HABITAT", "OMP", "OPENBLAS", "MKL")
 }
-COPIES = 4
 SAMPLES = Path(__file__).parents[2] / "data_samples"
 PATIENTS = ("STS_015", "STS_047", "STS_039")  # quartiles of volume: 88, 181, 712 ml
 OURS = (
@@ -45,12 +43,7 @@ def cohort():
         {"case_id": p} | {k: f"{data / p / f}.nii.gz" for k, f in files.items()}
         for p in PATIENTS
     ]
-    once = pd.concat([rows, pd.DataFrame(real)], ignore_index=True)
-    copies = [
-        once.assign(group=once["case_id"], case_id=once["case_id"] + f"-{i}")
-        for i in range(COPIES)
-    ]
-    return pd.concat(copies, ignore_index=True)
+    return pd.concat([rows, pd.DataFrame(real)], ignore_index=True)
 
 
 def timed(*command):

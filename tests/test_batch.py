@@ -264,6 +264,7 @@ def kill_worker(subject, options):
     os.kill(os.getpid(), 9)
 
 
+@pytest.mark.slow
 def test_a_case_that_kills_its_worker_is_a_crash_of_its_own(cohort, tmp_path):
     cases = habitat.read_cohort(cohort)[:1]
     with real_processes():
@@ -498,6 +499,7 @@ def test_twelve_samples_finish_beside_ten_broken_cases(tmp_path):
     assert len(rows_wide) == 22
 
 
+@pytest.mark.slow
 def test_the_real_patients_run_from_a_table(shared, tmp_path):
     folder = shared / "data" / "sts_petct"
     rows = [

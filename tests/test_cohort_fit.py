@@ -173,6 +173,7 @@ def end_worker(voxels):
     os._exit(5)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_while_learning_is_said(cases, runner, tmp_path):
     settings = habitat.HabitatModel(3).settings_for(["pet", "ct"])
     store = PoolStore(runner, cases[:1], settings, tmp_path)

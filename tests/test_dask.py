@@ -64,6 +64,7 @@ def die_once(mark, room):
     return "second time"
 
 
+@pytest.mark.slow  # workers start again
 def test_tasks_fail_and_die_alone(client, tmp_path):
     calls = [(succeed, (i,)) for i in range(20)]
     calls += [(fail, ()), (die_once, (str(tmp_path / "mark"),))]
@@ -117,6 +118,7 @@ def test_batch_and_fit_are_those_of_local_processes(
     ).read_bytes()
 
 
+@pytest.mark.slow  # workers start again
 def test_a_lost_worker_loses_no_voxel(client, cluster, tmp_path):
     cases = list(habitat.read_cohort(table(tmp_path, phantoms(tmp_path, 3))))
     model = habitat.HabitatModel(3)
@@ -168,6 +170,7 @@ def test_other_versions_are_refused(client, monkeypatch):
         DaskRunner(client)
 
 
+@pytest.mark.slow  # workers start again
 def test_a_cluster_that_goes_away_ends_the_run():
     """What is done is yielded; then the error says that the cluster is gone."""
     with (

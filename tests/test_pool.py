@@ -280,6 +280,9 @@ from habitat.cohort._lock import locked
 from habitat.cohort._pool import LocalRunner
 from habitat.cohort._work import Task
 
+import signal
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is off
 print("main ran", flush=True)
 kinds = ["spin", "gil"]
 with locked(sys.argv[1] + "/out") as keep, LocalRunner(2, keep=keep) as runner:

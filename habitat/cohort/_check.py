@@ -43,8 +43,8 @@ def check_cohort(path: str | os.PathLike[str]) -> pd.DataFrame:
     >>> from habitat.demo import samples_folder
     >>> import habitat
     >>> problems = habitat.check_cohort(samples_folder() / "cohort.csv")
-    >>> set(problems["level"]), set(problems["column"])
-    ({'warning'}, {'pdl1_tps', 'pdl1_assay'})
+    >>> sorted(set(problems["level"])), sorted(set(problems["column"]))
+    (['warning'], ['pdl1_assay', 'pdl1_tps'])
     """
     cohort = read_rows(path)
     rows = {row.case_id: row.line for row in cohort.rows}

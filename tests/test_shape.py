@@ -115,6 +115,17 @@ def test_oblique_flat_region_has_a_least_axis_of_0():
     assert all(v.dtype == np.float64 for v in flat.values())
 
 
+def test_a_mesh_whose_gaps_take_all_volume_has_no_ratio_to_it():
+    labels = np.zeros((4, 3, 2), np.uint8)  # found by hypothesis
+    labels[0, 2, 1] = labels[3, 1, 1] = labels[3, 2, 0] = 1
+    found = shape(labels, 1, (0.5, 0.9765625, 0.9765625))
+    assert found["shape_MeshVolume"][0] == 0
+    assert np.isnan(found["shape_SurfaceVolumeRatio"][0])
+    assert found["shape_Sphericity"][0] == 0
+    more = ibsi_shape(labels, 1, (0.5, 0.9765625, 0.9765625))
+    assert np.isnan(more["shape_Asphericity"][0])
+
+
 # --- what must not matter -------------------------------------------------------------
 
 

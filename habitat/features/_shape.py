@@ -135,7 +135,7 @@ def shape(
         axes = 4 * np.sqrt(r.eigenvalues)
         relative = np.full(3, np.nan) if axes[2] == 0 else axes / axes[2]
         values = (
-            *(r.volume, r.voxels * voxel, r.area, r.area / r.volume),
+            *(r.volume, r.voxels * voxel, r.area, _ratio(r.area, r.volume)),
             *(_ball_area(r.volume) / r.area, r.diameters[3], *r.diameters[:3]),
             *(*axes[::-1], relative[1], relative[0]),
         )
@@ -219,11 +219,11 @@ def _densities(r: _Region) -> dict[str, float]:
         "LeastAxisLength": 2 * semi_axes[2],
         "Compactness1": r.volume / math.sqrt(math.pi * r.area**3),
         "Compactness2": (ball / r.area) ** 3,
-        "SphericalDisproportion": r.area / ball,
-        "Asphericity": r.area / ball - 1,
+        "SphericalDisproportion": _ratio(r.area, ball),
+        "Asphericity": _ratio(r.area, ball) - 1,
         "VolumeDensityAABB": r.volume / (z * y * x),
         "AreaDensityAABB": r.area / (2 * (z * y + z * x + y * x)),
-        "VolumeDensityAEE": r.volume / ellipsoid if ellipsoid else math.nan,
+        "VolumeDensityAEE": _ratio(r.volume, ellipsoid),
         "AreaDensityAEE": r.area / _ellipsoid_area(semi_axes)
         if ellipsoid
         else math.nan,
@@ -247,6 +247,11 @@ def _weighted(
         shift = float(np.linalg.norm((center * spacing) - r.center))
     mean = total / weights.size if weights.size else math.nan
     return {"CenterOfMassShift": shift, "IntegratedIntensity": mean * r.volume}
+
+
+def _ratio(a: float, b: float) -> float:
+    """NaN by 0: the gaps of a mesh can take all of its volume."""
+    return a / b if b else math.nan
 
 
 def _ball_area(volume: float) -> float:

@@ -1,15 +1,25 @@
+from . import classifiers as classifiers
 from . import clustering as clustering
 from . import cohort as cohort
 from . import errors as errors
+from . import evaluation as evaluation
 from . import features as features
 from . import maps as maps
+from . import mil as mil
 from . import reliability as reliability
+from . import selection as selection
+from . import training as training
 from .case import Case as Case
 from .choice import choose_k as choose_k
+from .classifiers import HabitatClassifier as HabitatClassifier
 from .cohort import batch as batch
 from .cohort import check_cohort as check_cohort
 from .cohort import fit_cohort as fit_cohort
 from .cohort import read_cohort as read_cohort
+from .evaluation import Evaluation as Evaluation
+from .evaluation import Habitats as Habitats
+from .evaluation import evaluate as evaluate
+from .evaluation import outcome_of as outcome_of
 from .features import extract as extract
 from .features import ring as ring
 from .geometry import Geometry as Geometry
@@ -25,6 +35,8 @@ from .maps import iodine_maps as iodine_maps
 from .maps import ivim_maps as ivim_maps
 from .maps import texture_maps as texture_maps
 from .maps import tofts_maps as tofts_maps
+from .mil import Bags as Bags
+from .mil import MILClassifier as MILClassifier
 from .phantoms import phantom as phantom
 from .plotting import overlay as overlay
 from .population import HabitatModel as HabitatModel
@@ -34,5 +46,7 @@ from .reliability import stability as stability
 from .result import HabitatResult as HabitatResult
 from .segmentation import segment as segment
 from .segmentation import segment_channels as segment_channels
+from .training import predict as predict
+from .training import train as train
 
 __version__: str

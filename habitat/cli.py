@@ -250,6 +250,100 @@ def fit(
 
 
 @app.command()
+def train(
+    source: Annotated[
+        Path, typer.Argument(help="COHORT.CSV, or the output folder of habitat batch")
+    ],
+    out: Out,
+    outcome: Annotated[str, typer.Option(help="column to predict")] = "pdl1_tps",
+    cutoff: Annotated[
+        str | None, typer.Option(help="1, or 1,50 for three classes; else 1 for TPS")
+    ] = None,
+    classifier: Annotated[
+        str, typer.Option(help="logistic, forest, extra_trees, svm, boosting")
+    ] = "logistic",
+    mil: Annotated[
+        str | None, typer.Option(help="multi-instance method in place of a classifier")
+    ] = None,
+    harmonize: Annotated[str | None, typer.Option(help="combat")] = None,
+    k: Number = "4",
+    families: Annotated[
+        str | None, typer.Option(help="of features, as shape,radiomics")
+    ] = None,
+    folds: Annotated[int, typer.Option(help="of the cross-validation")] = 5,
+    repeats: Annotated[int, typer.Option(help="of the cross-validation")] = 10,
+    cv: Annotated[
+        str | None, typer.Option(help="split or leave-one-site-out in place of folds")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="folder that keeps features for the next run")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="random_state")] = 0,
+    jobs: Jobs = None,
+) -> None:
+    """Evaluate a classifier in folds, fit it on all cases and save it."""
+    from habitat.classifiers import HabitatClassifier
+    from habitat.evaluation import Habitats
+    from habitat.mil import MILClassifier
+    from habitat.population import HabitatModel
+    from habitat.training import train as run
+
+    if mil is not None and (classifier != "logistic" or harmonize is not None):
+        raise ConfigError("goes with neither --classifier nor --harmonize", "--mil")
+    model = (
+        HabitatClassifier(classifier, harmonize=harmonize, random_state=seed)
+        if mil is None
+        else MILClassifier(mil, random_state=seed)
+    )
+    kind = HabitatModel(int(k) if k.isdecimal() else k, random_state=seed)
+    extraction = {"families": families.split(",")} if families else {}
+    kept = None if cache is None else str(cache)
+    with _stoppable():
+        found = run(
+            source,
+            out,
+            outcome=outcome,
+            cutoffs=_numbers(cutoff),
+            model=model,
+            habitats=Habitats(kind, extraction, kept),
+            cv=(folds, repeats) if cv is None else cv,
+            jobs=jobs,
+            random_state=seed,
+        )
+    typer.echo(_printable(repr(found.evaluation)))
+    for case in found.excluded.head(_SHOWN).itertuples():
+        typer.echo(_printable(f"left out: {case.case_id}: {case.reason}"))
+    typer.echo(f"Written to {found.out}")
+    raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def predict(
+    source: Annotated[
+        Path, typer.Argument(help="COHORT.CSV, or the output folder of habitat batch")
+    ],
+    model: Annotated[Path, typer.Option(help="folder of habitat train")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write")],
+    jobs: Jobs = None,
+) -> None:
+    """Predict the classes of new cases with a trained classifier."""
+    from habitat.training import predict as run
+
+    with _stoppable():
+        found = run(source, model, out, jobs=jobs)
+    counts = Counter(found.table["predicted"].dropna())
+    typer.echo(_printable(", ".join(f"{n} {name}" for name, n in counts.items())))
+    beyond = found.table.get("n_outside")
+    if beyond is not None and (beyond > 0).any():
+        n = int((beyond > 0).sum())
+        typer.echo(f"{n} cases lie beyond the training cases in some feature")
+    for case in found.table[found.table["status"] != "done"].itertuples():
+        typer.echo(_printable(f"{case.case_id}: {case.status}"))
+    typer.echo(f"Written to {found.out}")
+    raise typer.Exit(found.exit_code)
+
+
+@app.command()
 def doctor() -> None:
     """Show versions, compiler and caches; paste this into a bug report."""
     from habitat._doctor import report
@@ -389,6 +483,16 @@ def _show(result: HabitatResult, folder: Path) -> None:
     for note in result.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"Written to {folder.resolve()}")
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    """Cut-offs on the command line."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(map(_is_number, parts)):
+        raise ConfigError(f"must be numbers, got {text!r}", "--cutoff", "such as 1,50")
+    return [float(part) for part in parts]
 
 
 def _is_number(text: str) -> bool:

@@ -124,8 +124,11 @@ def extract(
     """
     if rings is not None:
         instance("rings", rings, Rings, "rings=habitat.ring(mask, ct, edges=(0, 3, 5))")
-    opened = of_result if hasattr(habitats, "mask_geometry") else of_labels
-    subject = opened(habitats, images)
+    if isinstance(habitats, Subject):  # one that was opened before
+        subject = habitats
+    else:
+        opened = of_result if hasattr(habitats, "mask_geometry") else of_labels
+        subject = opened(habitats, images)
     options = Options(
         settings=_settings(settings, spacing, subject),
         spacing=spacing,

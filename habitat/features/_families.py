@@ -93,9 +93,10 @@ def ring_layers(rings: Rings) -> list[Layer]:
 
 def _groups(subject: Subject, options: Options) -> list[list[Layer]]:
     """Layers on one grid each: tumor and habitats, then rings if any is left."""
+    own = layers(subject)[0 if subject.whole else 1 :]
     if options.rings is None or not options.rings.labels.array.any():
-        return [layers(subject)]
-    return [layers(subject), ring_layers(options.rings)]
+        return [own]
+    return [own, ring_layers(options.rings)]
 
 
 def _rows(
@@ -188,7 +189,8 @@ def _radiomics(subject: Subject, options: Options) -> Iterator[Row]:
         try:
             settings = _settings(channel, image, options)
             for group in _groups(subject, options):
-                yield from _computed(image, group, settings, options, channel)
+                kept = None if subject.whole else subject.kept
+                yield from _computed(image, group, settings, options, channel, kept)
         except HabitatError as error:
             where = f"{channel}, {error.where}".removesuffix(", ")
             raise type(error)(error.what, where, error.fix) from error
@@ -241,9 +243,10 @@ def _computed(
     settings: RadiomicsSettings,
     options: Options,
     channel: str,
+    kept: dict[Any, Any] | None = None,
 ) -> Iterator[Row]:
     """Rows of what the engine finds."""
-    prepared = prepare(image, [one.labels for one in group], settings)
+    prepared = prepare(image, [one.labels for one in group], settings, kept)
     for text in prepared.notes:
         text = f"{channel}: {text}" if channel else text
         options.notes.append(text if image.is_map else warn(text))

@@ -76,7 +76,10 @@ _ANISOTROPIC = 1.5
 
 
 def prepare(
-    image: Image, layers: Sequence[Image], settings: RadiomicsSettings
+    image: Image,
+    layers: Sequence[Image],
+    settings: RadiomicsSettings,
+    kept: dict[Any, Any] | None = None,
 ) -> Prepared:
     """Bring an image and regions to the grid for radiomics.
 
@@ -89,6 +92,8 @@ def prepare(
         `settings.spacing` is None.
     settings : RadiomicsSettings
         After `for_channel`.
+    kept : dict, optional
+        Where resampled values are kept for the next call with the same image.
 
     Returns
     -------
@@ -113,7 +118,11 @@ def prepare(
             crop, grow(inner, PEAK_MM / np.array(grid.spacing) + 1, grid.shape)
         )
     part = grid.crop(crop)
-    values, how = _values(image, part, settings)
+    kept = {} if kept is None else kept
+    key = (image, settings, *((s.start, s.stop) for s in crop))
+    if key not in kept:
+        kept[key] = _values(image, part, settings)
+    values, how = kept[key]
     bad = np.isnan(values)
     placed = [_placed(r, box, crop) for r in regions]
     left_out = int(np.count_nonzero(bad & (np.max(placed, axis=0) > 0)))

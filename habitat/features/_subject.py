@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -62,7 +62,15 @@ class Subject:
     sources: Mapping[str, Any]  # channel -> image-like, or why there is none
     recorded: Mapping[str, str]  # channel -> sha256 that its source must have
     notes: tuple[str, ...]
+    whole: bool = True  # False: radiomics and shape of the habitats only
+    kept: dict[Any, Any] = field(default_factory=dict)  # between divisions of a tumor
     _read: dict[str, Image] = field(default_factory=dict)
+
+    def with_labels(self, labels: Labels, k: int) -> Subject:
+        """Divide the same tumor in another way; what has no need of it is left out."""
+        same = np.array_equal(labels > 0, self.labels.array > 0)
+        assert same, "the tumor is another"
+        return replace(self, labels=self.labels.replace(labels), k=k, whole=False)
 
     @property
     def tumor(self) -> Image:

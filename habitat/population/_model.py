@@ -33,7 +33,7 @@ from habitat.population._match import matched, renumbered
 from habitat.population._saving import hash_model, read_model, write_model
 from habitat.result import HabitatResult
 from habitat.segmentation import assemble
-from habitat.tumor import open_case, prepare
+from habitat.tumor import Tumor, open_case, prepare
 from habitat.voxels import Fit as Scaling
 from habitat.voxels import GridChoice, Shifted
 
@@ -188,6 +188,10 @@ class HabitatModel(TransformerMixin, BaseEstimator):
         ModelError
             If the channels or their units are not those of the model.
         """
+        return self.segment_tumor(*self.tumor_of(case))
+
+    def tumor_of(self, case: Case) -> tuple[Tumor, Settings]:
+        """Read a case and bring it onto its grid; see `segment`."""
         check_is_fitted(self)
         instance("case", case, Case, "wrap its images: habitat.Case(id, images, mask)")
         settings = self.settings_for(list(case.images))
@@ -197,6 +201,10 @@ class HabitatModel(TransformerMixin, BaseEstimator):
             raise problem
         rim = settings.rim_mm if settings.patient_shift else 0.0  # it has no say
         tumor = prepare(inputs, names, settings.grid, rim, 0)
+        return tumor, replace(settings, label=case.label)
+
+    def segment_tumor(self, tumor: Tumor, settings: Settings) -> HabitatResult:
+        """Give each voxel of a prepared tumor its habitat; see `segment`."""
         rows, parts = rows_of(tumor, self.definition_.scaling, settings)
         labels, posterior, notes = assign(tumor, self.definition_, rows, parts)
         units = [image.unit for image in tumor.on.images.values()]
@@ -209,8 +217,7 @@ class HabitatModel(TransformerMixin, BaseEstimator):
             separation(comparable(tumor.X, self.definition_, units), labels),
             notes,
         )
-        used = replace(settings, k=self.k_, label=case.label)
-        return assemble(tumor, found, used, model=self.sha256)
+        return assemble(tumor, found, replace(settings, k=self.k_), model=self.sha256)
 
     def transform(self, cases: Sequence[Case]) -> list[HabitatResult]:
         """Segment each case; see `segment`. An error names the case."""

@@ -149,27 +149,14 @@ def _tuned(t: Training, Z: _F64, inner: list[_F64], folds: Folds) -> _Tuned:
     for z, (train, test) in zip(inner, folds, strict=True):
         paths.append(t.path(z, train, strengths))
         losses.append(t.losses(paths[-1], z[test], test))
-    at = sparsest_good(np.array(losses))
+    # not one standard error sparser: that leaves probabilities too near the shares
+    at = int(np.mean(losses, axis=0).argmin())  # of equal ones the sparsest
     notes: tuple[str, ...] = ()
     if at == 0 and t.l1_ratio > 0:
         notes = ("the inner folds keep no feature: the strongest one is kept",)
         at = 1
     whole = t.path(Z, np.arange(len(Z)), strengths[: at + 1])[at]
     return _Tuned(whole, [path[at] for path in paths], float(strengths[at]), notes)
-
-
-def sparsest_good(losses: _F64) -> int:
-    """The strongest penalty within one standard error of the least mean loss.
-
-    Parameters
-    ----------
-    losses : (folds, strengths) array
-        Strengths from strong to weak.
-    """
-    mean = losses.mean(axis=0)
-    best = int(mean.argmin())
-    error = losses[:, best].std(ddof=1) / np.sqrt(len(losses))
-    return int(np.argmax(mean <= mean[best] + error))
 
 
 def _constant(t: Training, steps: Steps) -> Learned:

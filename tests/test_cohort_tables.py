@@ -17,6 +17,7 @@ from habitat.cohort._names import safe_name
 from habitat.cohort._tables import (
     Failed,
     Listed,
+    _heads,
     read_table,
     write_failures,
     write_features,
@@ -234,7 +235,7 @@ def test_an_outcome_does_not_hide_a_column(tmp_path):
     row = read_table(tmp_path / "features_wide.csv").iloc[0]
     assert row["status"] == "done"
     assert row["site"] == "X"
-    assert row["y"] == 4
+    assert row["out:y"] == 4
     assert [row[f"out:{n}"] for n in ("status", "tumor_volume_ml", "site")] == [1, 2, 3]
 
 
@@ -353,3 +354,9 @@ def test_the_record_of_a_run_keeps_any_text(tmp_path):
     text = (tmp_path / "run.json").read_text(encoding="utf-8")
     assert "病人" in text
     assert json.loads(text) == data
+
+
+def test_outcomes_without_a_fixed_name_are_marked_as_such():
+    facts = [(0, "site"), (1, "clin:age"), (2, "lung"), (2, "pdl1_tps"), (2, "site")]
+    heads = _heads(facts, ["tumor_volume_ml"])
+    assert heads == ["site", "clin:age", "out:lung", "pdl1_tps", "out:site"]

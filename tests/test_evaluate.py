@@ -236,3 +236,12 @@ def test_wrong_arguments_are_named():
         evaluate(model, table, y, beside=("volum only",))
     with pytest.raises(ConfigError, match="list of habitat.Case"):
         evaluate(model, 3, y)
+
+
+def test_an_outcome_among_the_features_is_refused():
+    table, y = cohort(40, lung_metastasis=np.arange(40) % 2 + 1.0)
+    with pytest.raises(InputError, match="'lung_metastasis' that is the outcome"):
+        evaluate(HabitatClassifier(), table, y)
+    renamed = table.rename(columns={"lung_metastasis": "out:lung_metastasis"})
+    found = evaluate(HabitatClassifier(), renamed, y, cv=(3, 1), beside=())
+    assert not found.selected["feature"].str.contains("metastasis").any()

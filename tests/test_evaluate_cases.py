@@ -136,7 +136,7 @@ def test_surrogates_differ_in_the_habitats_only(prepared):
     real, made = prepared.fold(0), prepared.surrogate(0, 0)
     assert list(real.columns) == list(made.columns)
     whole = [c for c in real if c.startswith(("tumor_SUVbw_original", "tumor_HU_orig"))]
-    about = ["case_id", "status", "group", "site", "clin:age", "tps"]
+    about = ["case_id", "status", "group", "site", "clin:age", "out:tps"]
     same = [*about, "tumor_volume_ml", "tumor_shape_MeshVolume", *whole]
     same += ["tumor_SUVbw_suv_max", "tumor_SUVbw_mean"]
     pd.testing.assert_frame_equal(real[same], made[same])

@@ -76,6 +76,7 @@ PAPERS = [
     ("musk1", "MI_svm", {}, 0.779),
     ("musk1", "miles", {}, 0.863),
     ("musk1", "attention", {}, 0.900),
+    ("elephant", "mi_svm", {}, 0.822),
     ("elephant", "MI_svm", LINEAR, 0.814),
 ]
 

@@ -29,6 +29,7 @@ TRACEBACKS = "tracebacks"
 DONE, FAILED, NOT_RUN = "done", "failed", "not run"
 _FIXED = ("case_id", "status", "group", "site", "split")
 _USED = ("region", "channel", "feature", "value", "voxels")
+_NAMED = re.compile(r"pdl1_(tps|tps_high|assay|specimen|days)|tracer|registered")
 _HABITAT = re.compile(r"h([0-9]+)")
 _RING = re.compile(r"(ring|rim|border)_([0-9.]+)_([0-9.]+)")
 
@@ -220,9 +221,13 @@ def _facts(case: Listed) -> dict[tuple[int, str], Any]:
 
 
 def _heads(facts: Sequence[tuple[int, str]], columns: Sequence[str]) -> list[str]:
-    """Names of their columns; an outcome that has the name of another gets "out:"."""
-    taken = {*_FIXED, *columns, *(name for kind, name in facts if kind < 2)}
-    return [f"out:{n}" if kind == 2 and n in taken else n for kind, n in facts]
+    """Names of their columns; outcomes without a fixed name get "out:".
+
+    So no classifier takes an outcome for a feature, and no name is there twice.
+    """
+    taken = {*columns, *(name for kind, name in facts if kind < 2)}
+    plain = {name for kind, name in facts if _NAMED.fullmatch(name)} - taken
+    return [f"out:{n}" if kind == 2 and n not in plain else n for kind, n in facts]
 
 
 def _cell(value: Any) -> Any:

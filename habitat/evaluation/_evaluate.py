@@ -35,7 +35,7 @@ from habitat.evaluation._summary import Judge, Prediction, table_of
 from habitat.evaluation._warnings import Facts, warnings_of
 from habitat.mil import Bags
 from habitat.population import HabitatModel
-from habitat.selection import encoded
+from habitat.selection import encoded, features_of
 
 SURROGATES = 10  # at least so many maps that know nothing of the images
 
@@ -177,6 +177,7 @@ def evaluate(
     model = check_model(model)
     classes, codes = _classes(y)
     given = _Cohort.of(data, table, groups, sites, len(codes))
+    _check_leak(given, codes)
     plan = make_plan(
         cv,
         codes,
@@ -288,6 +289,20 @@ class _Cohort:
             _labels("sites", sites, about.get("site"), n),
             _labels("split", None, about.get("split"), n),
         )
+
+
+def _check_leak(given: _Cohort, y: Indices) -> None:
+    """A column that is the outcome itself is no feature."""
+    tables = [t for t in (given.data, given.table) if isinstance(t, pd.DataFrame)]
+    for table in tables:
+        for name in features_of(table):
+            values = table[name].to_numpy(dtype=np.float64)
+            own = [np.unique(values[y == c]) for c in range(int(y.max()) + 1)]
+            told = [v.size == 1 and bool(np.isfinite(v[0])) for v in own]
+            if all(told) and len({float(v[0]) for v in own}) == len(own):
+                what = f"has a column {name!r} that is the outcome itself"
+                fix = f"leave it out, or name it 'out:{name}'"
+                raise InputError(what, "`data`", fix)
 
 
 def _check_status(table: pd.DataFrame) -> None:

@@ -167,6 +167,7 @@ def test_a_small_cohort_is_pooled_and_says_so():
     text = " ".join(found.notes)
     assert "Very small sample: 9 of class 0, 8 of class 1" in text
     assert "scores were pooled over folds" in text
+    assert "(Riley's criteria, R2 of 15 % of its maximum), not 17" in text
 
 
 def test_cases_of_a_patient_stay_together():

@@ -8,7 +8,13 @@ from scipy import stats
 from sklearn import metrics as oracle
 
 from habitat.errors import ConfigError, InputError
-from habitat.evaluation import _calibration, _decision, _intervals, _metrics
+from habitat.evaluation import (
+    _calibration,
+    _decision,
+    _intervals,
+    _metrics,
+    _sample_size,
+)
 
 seeds = st.integers(0, 10_000)
 
@@ -250,3 +256,12 @@ def test_net_benefit_is_that_of_dcurves():
     for ours, theirs in (("model", "m"), ("all", "all")):
         rows = expected[expected["model"] == theirs].sort_values("threshold")
         np.testing.assert_allclose(found[ours], rows["net_benefit"], atol=1e-8)
+
+
+def test_sample_size_is_that_of_pmsampsize():
+    # pmsampsize 1.1 for R, type = "b", csrsquared = 0.288, parameters = 24,
+    # prevalence = 0.174 (the example of its manual): 623, 662, 221
+    found = _sample_size.sample_size(24, 0.174, r2=0.288)
+    assert found == (623, 662, 221)
+    assert found.n == 662
+    assert _sample_size.sample_size(1, 0.5).n < _sample_size.sample_size(10, 0.5).n

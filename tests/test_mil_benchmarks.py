@@ -68,9 +68,9 @@ def test_the_default_does_not_lose(embeddings, name):
     assert high > 0, (low, high)
 
 
-# Accuracies as printed: mi-SVM and MI-SVM in Andrews, Tsochantaridis and Hofmann, NIPS
-# 2002 (elephant: linear); MILES in Chen, Bi and Wang, TPAMI 2006;28:1931; gated
-# attention in Ilse, Tomczak and Welling, ICML 2018 (there .900 +- .050, .857 +- .027).
+# Accuracies quoted from memory, not looked up: mi-SVM and MI-SVM in Andrews,
+# Tsochantaridis and Hofmann, NIPS 2002 (elephant: linear kernel); MILES in Chen, Bi and
+# Wang, TPAMI 2006;28:1931; gated attention in Ilse, Tomczak and Welling, ICML 2018.
 PAPERS = [
     ("musk1", "mi_svm", {}, 0.874),
     ("musk1", "MI_svm", {}, 0.779),

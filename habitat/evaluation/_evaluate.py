@@ -199,7 +199,9 @@ def evaluate(
     subgroups = subgroups_of(judge, found[MODEL], given.about)
     selected = _selected(run.kept)
     params = _params(model, plan, given, classes, codes, random_state)
-    facts = Facts(metrics, differences, codes, classes, params, run.events, given.about)
+    kept = int(np.median([len(names) for names in run.kept]))
+    about = given.about
+    facts = Facts(metrics, differences, codes, classes, params, run.events, about, kept)
     notes = [*warnings_of(facts), *plan.notes, *unable, *run.notes]
     notes += getattr(source, "notes", [])
     return Evaluation(

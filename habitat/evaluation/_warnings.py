@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from habitat.evaluation._arms import MODEL, PERMUTED, SURROGATE, VOLUME_ONLY
+from habitat.evaluation._sample_size import sample_size
 from habitat.evaluation._summary import POOLED
 
 EVENTS = 10  # per feature, METRICS item 16
@@ -27,6 +28,7 @@ class Facts(NamedTuple):
     params: Mapping[str, Any]
     events: Sequence[float]  # per feature that the model kept, each fold
     about: pd.DataFrame
+    n_features: int  # that the model kept, median over the folds; 0 if it selects none
 
 
 def warnings_of(facts: Facts) -> list[str]:
@@ -48,7 +50,7 @@ def _against(facts: Facts) -> Iterator[str]:
     for name, text in words.items():
         rows = facts.differences[facts.differences["model"] == name]
         for row in rows.itertuples():
-            useless = name == VOLUME_ONLY and not _auc(facts, name) > 0.5
+            useless = name == VOLUME_ONLY and min(own, _auc(facts, name)) <= 0.5
             if not row.low > 0 and not useless:
                 where = f", {row.part}" if row.part else ""
                 yield (
@@ -84,6 +86,14 @@ def _size(facts: Facts) -> Iterator[str]:
             f"Too few cases for the number of features: {min(events):.1f} cases of the "
             f"smallest class per feature kept, at least {EVENTS} are advised."
         )
+
+    if facts.n_features and len(facts.classes) == 2:
+        needed = sample_size(facts.n_features, counts[1] / counts.sum()).n
+        if needed > counts.sum():
+            yield (
+                f"A model of {facts.n_features} features needs about {needed} cases "
+                f"(Riley's criteria, R2 of 15 % of its maximum), not {counts.sum()}."
+            )
 
 
 def _pooled(facts: Facts) -> Iterator[str]:

@@ -5,7 +5,7 @@ from scipy import ndimage, special
 
 from habitat import Case, Image
 
-SIZE, SPACING = 24, (3.0, 3.0, 3.0)  # voxels a side, mm
+SIZE, SPACING = 20, (3.0, 3.0, 3.0)  # voxels a side, mm
 
 
 def field(rng, sigma):
@@ -21,7 +21,7 @@ def normal_scores(values):
 
 
 def tumor(rng):
-    """An ellipsoid of 4 to 6 thousand voxels."""
+    """An ellipsoid of two to three thousand voxels."""
     axes = rng.uniform(0.8, 1.0, 3) * SIZE / 2.1
     places = np.meshgrid(*[(np.arange(SIZE) - SIZE / 2 + 0.5) / a for a in axes])
     return sum(p**2 for p in places) <= 1

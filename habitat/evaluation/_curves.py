@@ -26,7 +26,7 @@ def curves_of(
     The ROC curve is the mean of those of the folds at each false-positive rate, or
     where folds are too small that of the scores centered in each fold.
     """
-    _name, found = judge._parts(predictions)[0]
+    _name, found = judge.parts(predictions)[0]
     p, tested = mean_of(found, len(judge.y))
     y, p = judge.y[tested], p[:, 1]
     if len(np.unique(y)) < 2:

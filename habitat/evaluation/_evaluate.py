@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +16,7 @@ from sklearn.base import clone
 from habitat._progress import track
 from habitat.case import Case
 from habitat.classifiers import HabitatClassifier
-from habitat.errors import ConfigError, InputError
+from habitat.errors import ConfigError, HabitatWarning, InputError
 from habitat.evaluation._arms import (
     BESIDE,
     MODEL,
@@ -399,7 +401,13 @@ class _Run:
         self.random_state = random_state
         self.kept: list[tuple[str, ...]] = []  # by the model, in each fold
         self.events: list[float] = []  # per feature
-        self.notes: list[str] = []
+        self._said: Counter[str] = Counter()  # in how many folds
+
+    @property
+    def notes(self) -> list[str]:
+        """What the model said of itself, and in how many folds."""
+        n = len(self.plan.folds)
+        return [f"In {k} of {n} folds: {text}" for text, k in self._said.items()]
 
     def predictions(self, arm: Arm) -> Iterator[Prediction]:
         """What a model says of the test cases of each fold."""
@@ -418,11 +426,13 @@ class _Run:
         sites = {}
         if isinstance(fitted, HabitatClassifier) and given.sites is not None:
             sites = {"sites": given.sites[fold.train]}
-        fitted.fit(train, part, groups=groups, **sites)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HabitatWarning)  # they come as notes
+            fitted.fit(train, part, groups=groups, **sites)
         if arm.name == MODEL:
             self.kept.append(tuple(getattr(fitted, "selected_", ())))
             self.events.append(float(getattr(fitted, "events_per_feature_", np.nan)))
-            self.notes += fitted.notes_
+            self._said.update(sorted(set(fitted.notes_)))
         return fitted
 
     def _predict(self, fitted: Model, data: Any, fold: Fold, draw: int) -> Prediction:

@@ -98,14 +98,14 @@ class Judge:
 
     def rows(self, model: str, predictions: Sequence[Prediction]) -> Iterator[Row]:
         """Every number of one model."""
-        for part, found in self._parts(predictions):
+        for part, found in self.parts(predictions):
             yield Row(model, part, self.main, *self._auc(found))
             if len(self.classes) == 2:
                 yield from self._binary(model, part, found)
             else:
                 yield from self._several(model, part, found)
 
-    def _parts(
+    def parts(
         self, predictions: Sequence[Prediction]
     ) -> list[tuple[str, list[Prediction]]]:
         """All folds together, or each fixed test set."""
@@ -269,7 +269,7 @@ class Judge:
         self, a: Sequence[Prediction], b: Sequence[Prediction]
     ) -> Iterator[tuple[str, float, float, float, float, str]]:
         """How much larger the AUC of the first is: part, value, low, high, p, how."""
-        for (part, one), (_, two) in zip(self._parts(a), self._parts(b), strict=True):
+        for (part, one), (_, two) in zip(self.parts(a), self.parts(b), strict=True):
             if self.plan.kind == SPLIT or self.pooled:
                 yield (part, *self._paired(one, two))
                 continue

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as oracle
@@ -15,8 +15,15 @@ from habitat.evaluation import (
     _metrics,
     _sample_size,
 )
+from habitat.plotting import _performance
 
 seeds = st.integers(0, 10_000)
+few = settings(max_examples=30)  # scikit-learn takes most of the time
+
+# For numbers that the oracles gave, where they are not installed.
+Y = [0, 0, 0, 1, 0, 1, 0, 1, 1, 0, 1, 1]
+A = [0.1, 0.2, 0.35, 0.3, 0.4, 0.45, 0.55, 0.6, 0.7, 0.75, 0.8, 0.9]
+B = [0.3, 0.1, 0.5, 0.2, 0.6, 0.4, 0.45, 0.7, 0.35, 0.55, 0.65, 0.8]
 
 
 def two_classes(seed, n=60, ties=False):
@@ -27,6 +34,7 @@ def two_classes(seed, n=60, ties=False):
     return y, np.round(s, 1) if ties else s
 
 
+@few
 @given(seeds, st.booleans())
 def test_areas_are_those_of_scikit_learn(seed, ties):
     y, s = two_classes(seed, ties=ties)
@@ -35,6 +43,7 @@ def test_areas_are_those_of_scikit_learn(seed, ties):
     assert _metrics.average_precision(y, s) == pytest.approx(expected, abs=1e-12)
 
 
+@few
 @given(seeds)
 def test_several_classes_are_those_of_scikit_learn(seed):
     rng = np.random.default_rng(seed)
@@ -51,6 +60,7 @@ def test_several_classes_are_those_of_scikit_learn(seed):
     assert _metrics.weighted_kappa(y, said) == pytest.approx(expected, abs=1e-12)
 
 
+@few
 @given(seeds)
 def test_the_ordinal_c_is_the_mean_over_pairs(seed):
     rng = np.random.default_rng(seed)
@@ -63,6 +73,7 @@ def test_the_ordinal_c_is_the_mean_over_pairs(seed):
     assert _metrics.ordinal_c(y, s) == pytest.approx(np.mean(each), abs=1e-12)
 
 
+@few
 @given(seeds)
 def test_tables_are_those_of_scikit_learn(seed):
     y, s = two_classes(seed)
@@ -114,6 +125,12 @@ def test_delong_is_that_of_the_definition(seed, ties):
 
 
 def test_delong_is_that_of_mlstatkit():
+    # MLstatkit 0.1.91, Delong_test(Y, B, A): p and var_diff
+    found = _metrics.delong_test(Y, B, A)
+    assert found.value == pytest.approx(23 / 36 - 28 / 36)
+    assert found.p == pytest.approx(0.2775096944866512, abs=1e-12)
+    se = (found.high - found.low) / 2 / stats.norm.ppf(0.975)
+    assert se**2 == pytest.approx(0.016358024691358025, abs=1e-12)
     delong_test = pytest.importorskip("MLstatkit").Delong_test
     for seed in range(5):
         y, a = two_classes(seed, 80)
@@ -145,7 +162,7 @@ def test_equal_scores_do_not_differ():
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (8, 10), (81, 263), (20, 20)])
 def test_wilson_is_that_of_statsmodels(k, n):
-    # statsmodels 0.14, proportion_confint(k, n, method="wilson"); 81 of 263 is the
+    # statsmodels 0.15.0, proportion_confint(k, n, method="wilson"); 81 of 263 is the
     # example of Newcombe, Stat Med 1998;17:857
     golden = {
         (0, 10): (0.0, 0.2775),
@@ -185,6 +202,12 @@ def test_the_bootstrap_covers_what_delong_covers():
 
 
 def test_calibration_is_that_of_logistic_regression_in_statsmodels():
+    # statsmodels 0.15.0, GLM(Y, ..., Binomial()).fit(tol=1e-12): params, conf_int
+    found = _calibration.calibration(Y, A)
+    assert found.intercept == pytest.approx(-0.04328305, abs=1e-8)
+    assert found.intercept_interval == pytest.approx((-1.33268599, 1.2461199), abs=1e-6)
+    assert found.slope == pytest.approx(1.07330915, abs=1e-8)
+    assert found.slope_interval == pytest.approx((-0.3006022, 2.4472205), abs=1e-6)
     sm = pytest.importorskip("statsmodels.api")
     for seed in range(4):
         y, s = two_classes(seed, 120)
@@ -228,9 +251,26 @@ def test_the_curve_has_all_cases_in_its_groups():
     p = 1 / (1 + np.exp(-s))
     table = _calibration.calibration_curve(y, p)
     groups = table[table["kind"] == "group"]
-    assert groups["n"].sum() == 100
+    assert groups["n"].tolist() == [10] * 10
     assert (groups["observed"] * groups["n"]).sum() == pytest.approx(y.sum())
-    assert table["observed"].between(0, 1).all()
+    bins = table[table["kind"] == "bin"]
+    assert bins["n"].tolist() == np.histogram(p, 20, (0, 1))[0].tolist()
+    assert table.loc[table["kind"] != "bin", "observed"].between(0, 1).all()
+
+
+@given(seeds)
+def test_calibration_does_not_depend_on_the_order_of_cases(seed):
+    rng = np.random.default_rng(seed)
+    p = rng.choice([0.1, 0.2, 0.4, 0.6, 0.9], 57)  # a forest gives many equal ones
+    y = (rng.random(57) < p).astype(int)
+    order = rng.permutation(57)
+    once, again = (_calibration.calibration(y[o], p[o]) for o in (slice(None), order))
+    for a, b in zip(once, again, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-8)
+    curve = _calibration.calibration_curve(y[order], p[order])
+    groups = curve[curve["kind"] == "group"]
+    assert groups["p"].tolist() == pytest.approx(np.unique(p))
+    assert once.hosmer_lemeshow_df == len(np.unique(p))
 
 
 def test_net_benefit_by_hand():
@@ -244,6 +284,10 @@ def test_net_benefit_by_hand():
 
 
 def test_net_benefit_is_that_of_dcurves():
+    # dcurves 1.1.7, dca(..., thresholds=[0.25, 0.5, 0.65]) of Y and A
+    found = _decision.net_benefit(Y, A, [0.25, 0.5, 0.65])
+    assert found["model"].tolist() == pytest.approx([7 / 18, 1 / 6, 2 / 21])
+    assert found["all"].tolist() == pytest.approx([1 / 3, 0, -3 / 7])
     pd = pytest.importorskip("pandas")
     dca = pytest.importorskip("dcurves").dca
     y, s = two_classes(1, 150)
@@ -259,9 +303,36 @@ def test_net_benefit_is_that_of_dcurves():
 
 
 def test_sample_size_is_that_of_pmsampsize():
-    # pmsampsize 1.1 for R, type = "b", csrsquared = 0.288, parameters = 24,
-    # prevalence = 0.174 (the example of its manual): 623, 662, 221
+    # first example of the manual of pmsampsize (Ensor, Martin and Riley): type = "b",
+    # csrsquared = 0.288, parameters = 24, prevalence = 0.174; the numbers are those
+    # that the tests of its Python port expect
     found = _sample_size.sample_size(24, 0.174, r2=0.288)
     assert found == (623, 662, 221)
     assert found.n == 662
     assert _sample_size.sample_size(1, 0.5).n < _sample_size.sample_size(10, 0.5).n
+
+
+# --- figures --------------------------------------------------------------------------
+
+
+def test_figures_show_what_they_are_given():
+    pd = pytest.importorskip("pandas")
+    curve = _calibration.calibration_curve(Y, A)
+    figure = _performance.plot_calibration(curve, "slope 1.07")
+    (axes,) = figure.axes
+    heights = [bar.get_height() for bar in axes.patches]
+    bins = curve.loc[curve["kind"] == "bin", "n"]
+    np.testing.assert_allclose(np.array(heights) / max(heights), bins / bins.max())
+    assert "slope 1.07" in [text.get_text() for text in axes.texts]
+
+    table = _decision.net_benefit(Y, A, [0.1, 0.3, 0.5, 0.9])
+    table["low"], table["high"] = table["model"] - 0.1, table["model"] + 0.4
+    (axes,) = _performance.plot_decision(table).axes
+    assert axes.get_ylim()[1] > table["high"][:3].max()  # the band is not cut off
+    assert max(line.get_xdata()[-1] for line in axes.lines) <= 1
+
+    names = [f"f{i}" for i in range(25)]
+    kept = pd.DataFrame({"feature": names, "share": np.linspace(1, 0.1, 25)})
+    (axes,) = _performance.plot_importance(kept).axes
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert shown == names[:20][::-1]

@@ -11,12 +11,14 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from habitat.evaluation._metrics import LEVEL, wilson
+from habitat.selection import midranks
 
 Floats = npt.NDArray[np.float64]
 
 LEAST = 1e-6  # probabilities nearer to 0 or 1 count as this where logits are needed
 SPAN = 0.75  # of the cases around a point that the smooth curve looks at
 GROUPS = 10
+BINS = 20  # of the histogram of probabilities
 
 
 class Calibration(NamedTuple):
@@ -52,9 +54,9 @@ def calibration(y: npt.ArrayLike, p: npt.ArrayLike) -> Calibration:
     Intercept: ``logit(y) = a + offset(logit p)``; slope: ``logit(y) = a + b logit p``;
     Wald intervals. ICI, E50, E90 (Austin and Steyerberg, Stat Med 2019;38:4051) from a
     local linear regression with tricube weights over 3/4 of the cases. Hosmer and
-    Lemeshow's groups are ten of equal size by p; with p from outside, df = groups. It
-    has little power: report it, but do not rely on it. Probabilities nearer than 1e-6
-    to 0 or 1 count as that.
+    Lemeshow's groups are ten of equal size by p, cases of equal p in one of them; with
+    p from outside, df = groups. It has little power: report it, but do not rely on it.
+    Probabilities nearer than 1e-6 to 0 or 1 count as that.
     """
     truth = np.asarray(y, dtype=np.float64)
     given = np.asarray(p, dtype=np.float64)
@@ -117,9 +119,15 @@ def _spiegelhalter(y: Floats, p: Floats) -> float:
     return float(((y - p) * (1 - 2 * p)).sum()) / np.sqrt(variance) if variance else 0.0
 
 
+def _groups(p: Floats) -> list[npt.NDArray[np.intp]]:
+    """Ten groups by p of nearly equal size; equal p are never torn apart."""
+    group = (GROUPS * (midranks(p) - 0.5) / p.size).astype(int)
+    return [np.flatnonzero(group == g) for g in np.unique(group)]
+
+
 def _hosmer_lemeshow(y: Floats, p: Floats) -> tuple[float, int]:
     chi2 = 0.0
-    parts = [g for g in np.array_split(np.argsort(p, kind="stable"), GROUPS) if g.size]
+    parts = _groups(p)
     for part in parts:
         mean = float(np.clip(p[part].mean(), LEAST, 1 - LEAST))
         gap = float(y[part].sum()) - part.size * mean
@@ -151,17 +159,20 @@ def calibration_curve(y: npt.ArrayLike, p: npt.ArrayLike) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Rows of kind "smooth" (p, observed) along the range of p, and of kind "group"
-        (ten groups of equal size: mean p, observed, low, high by Wilson, n).
+        Rows of kind "smooth" (p, observed) along the range of p, of kind "group" (ten
+        groups of nearly equal size: mean p, observed, low, high by Wilson, n), and of
+        kind "bin" (histogram: middle p, n).
     """
     truth, given = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
     at = np.linspace(given.min(), given.max(), 101)
     line = pd.DataFrame({"kind": "smooth", "p": at})
     line["observed"] = smooth(given, truth, at)
     rows = []
-    for part in np.array_split(np.argsort(given, kind="stable"), GROUPS):
-        if part.size:
-            k, n = float(truth[part].sum()), part.size
-            rows.append(("group", given[part].mean(), k / n, *wilson(k, n), n))
+    for part in _groups(given):
+        k, n = float(truth[part].sum()), part.size
+        rows.append(("group", given[part].mean(), k / n, *wilson(k, n), n))
+    counts, edges = np.histogram(given, BINS, (0.0, 1.0))
+    for middle, n in zip((edges[1:] + edges[:-1]) / 2, counts.tolist(), strict=True):
+        rows.append(("bin", middle, np.nan, np.nan, np.nan, n))
     names = ["kind", "p", "observed", "low", "high", "n"]
     return pd.concat([line, pd.DataFrame(rows, columns=names)], ignore_index=True)

@@ -171,7 +171,7 @@ def evaluate(
     >>> from habitat.evaluation import evaluate
     >>> rng = np.random.default_rng(0)
     >>> y = np.repeat([0, 1], 40)
-    >>> table = pd.DataFrame({"h1_fraction": rng.random(80) + 0.3 * y})
+    >>> table = pd.DataFrame({"h1_fraction": rng.random(80) + 0.5 * y})
     >>> found = evaluate(HabitatClassifier(), table, y, cv=(5, 1), beside=())
     >>> bool(found.value("habitats") > 0.7)
     True

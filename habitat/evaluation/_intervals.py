@@ -36,7 +36,7 @@ def corrected_t(
     --------
     >>> found = corrected_t([0.1, 0.2, 0.15, 0.05, 0.1], 80, 20)
     >>> round(found.value, 2), round(found.low, 3), round(found.high, 3)
-    (0.12, 0.013, 0.227)
+    (0.12, 0.014, 0.226)
     """
     given = np.asarray(values, dtype=np.float64)
     n = given.size

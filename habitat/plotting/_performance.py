@@ -15,6 +15,7 @@ from habitat.plotting._layout import HabitatFigure
 _FONT = 8.0
 _MODEL, _OTHER, _LINE, _BAND = "#2b5fa8", "#8a8f98", "#4a4a4a", "#dfe6ee"
 _MOST = 20  # features
+_BARS = 0.15  # height of the highest bar of the histogram under a calibration curve
 
 
 def plot_roc(roc: pd.DataFrame, label: str) -> Figure:
@@ -42,7 +43,7 @@ def plot_calibration(curve: pd.DataFrame, label: str) -> Figure:
     Parameters
     ----------
     curve : DataFrame
-        Columns: kind ("smooth" or "group"), p, observed, low, high, n.
+        Columns: kind ("smooth", "group" or "bin"), p, observed, low, high, n.
     label : str
         Words of slope and intercept.
 
@@ -176,6 +177,9 @@ def _roc(axes: Axes, roc: pd.DataFrame, label: str) -> None:
 def _calibration(axes: Axes, curve: pd.DataFrame, label: str) -> None:
     line = curve[curve["kind"] == "smooth"]
     groups = curve[curve["kind"] == "group"]
+    bins = curve[curve["kind"] == "bin"]
+    height = _BARS * bins["n"] / max(bins["n"].max(), 1)  # the numbers do not matter
+    axes.bar(bins["p"], height, 0.8 / max(len(bins), 1), bottom=-0.02, color=_BAND)
     axes.plot([0, 1], [0, 1], color=_LINE, lw=0.7, ls=":")
     axes.plot(line["p"], line["observed"], color=_MODEL, lw=1.6)
     ends = [groups["observed"] - groups["low"], groups["high"] - groups["observed"]]
@@ -202,7 +206,8 @@ def _decision(axes: Axes, curve: pd.DataFrame) -> None:
     axes.plot(t, shown["all"], color=_OTHER, lw=1, label="all")
     axes.axhline(0, color=_LINE, lw=0.7, ls=":", label="none")
     axes.plot(t, shown["model"], color=_MODEL, lw=1.6, label="model")
-    top = float(max(shown["model"].max(), shown["all"].max(), 0.05))
+    drawn = shown.drop(columns=["threshold", "avoided", "low"], errors="ignore")
+    top = max(float(drawn.max().max()), 0.05)
     axes.set_ylim(-0.25 * top, 1.15 * top)
     axes.set_xlim(0, 0.8)
     axes.set_xlabel("Threshold probability", fontsize=_FONT)

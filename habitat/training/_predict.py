@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -10,25 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from habitat.case import Case
 from habitat.classifiers import HabitatClassifier
 from habitat.cohort import batch
-from habitat.errors import ConfigError, ModelError
-from habitat.fitting import from_plain
+from habitat.errors import ConfigError, HabitatError, ModelError
+from habitat.io._files import file_hash
 from habitat.mil import Bags, MILClassifier
 from habitat.population import HabitatModel
 from habitat.saving import read_json, write_table
-from habitat.training._source import DONE, Source
-from habitat.training._train import (
-    CLASSIFIER,
-    EXCLUDED,
-    FEATURES,
-    FORMAT,
-    HABITATS,
-    JSON,
-)
+from habitat.selection import with_columns
+from habitat.training._extraction import from_json
+from habitat.training._source import DONE, Source, case_notes
+from habitat.training._train import CLASSIFIER, FORMAT, HABITATS, JSON
 
 _KINDS: dict[str, Any] = {
     "habitat.classifier": HabitatClassifier,
@@ -44,10 +41,11 @@ class Predicted:
     Attributes
     ----------
     table : DataFrame
-        A row per case. Columns: case_id, status ("done" or why there is no
-        prediction), p_<class>, predicted (of two classes by the threshold of the
+        A row per case, in their order. Columns: case_id, status ("done" or why there is
+        no prediction), p_<class>, predicted (of two classes by the threshold of the
         training), n_outside (features of the model beyond the range of the training
-        cases), outside (their names).
+        cases), outside (their names), n_missing (features without a value, for which
+        the training median stands), notes (of the images).
     out : pathlib.Path
         The CSV.
     """
@@ -93,32 +91,63 @@ def predict(
     Raises
     ------
     ModelError
-        If the model was changed, is of a newer version, or needs features or sites
-        that the cases do not have.
+        If the model was changed, is of a newer version, or needs features that the
+        cases do not have; if no case is of a site that it knows; if the batch was made
+        otherwise than that of the training.
+    ConfigError
+        If `out` is no CSV or is the source.
 
     Notes
     -----
     For research only. A case beyond the range of the training cases is told, not
-    refused: the model has seen nothing like it.
+    refused: the model has seen nothing like it. A case that the model cannot predict,
+    such as one of a site that ComBat was not trained on, costs no other case.
     """
     folder = Path(model).expanduser()
-    about = read_json(folder / JSON, FORMAT, (FEATURES, EXCLUDED), ModelError)
+    about = read_json(folder / JSON, FORMAT, (), ModelError)
+    _check_parts(folder, about["parts"])
     classifier = _classifier(folder / CLASSIFIER)
     given = Source.of(source)
-    table, left = _table(given, about, folder, jobs)
+    path = _checked(Path(out).expanduser().absolute(), given)
+    table, left, notes = _table(given, about, folder, jobs)
+    if len(table):
+        table, more = _usable(classifier, table)
+        left += more
     found = _predictions(classifier, table) if len(table) else pd.DataFrame()
     missing = pd.DataFrame(left, columns=["case_id", "status"])
     whole = pd.concat([found, missing], ignore_index=True)
-    if "n_outside" in whole:
-        whole["n_outside"] = whole["n_outside"].astype("Int64")
-    path = Path(out).expanduser().absolute()
+    for name in {"n_outside", "n_missing"} & set(whole):
+        whole[name] = whole[name].astype("Int64")
+    whole["notes"] = whole["case_id"].map(notes)
+    place = {case_id: i for i, case_id in enumerate(given.ids)}
+    whole = whole.sort_values(
+        "case_id", key=lambda ids: ids.map(place), kind="stable", ignore_index=True
+    )
     write_table(path, whole)
     return Predicted(whole, path)
 
 
-def _classifier(folder: Path) -> HabitatClassifier | MILClassifier:
-    import json
+def _checked(path: Path, given: Source) -> Path:
+    """Find out before any work that the CSV cannot be written."""
+    if path.suffix != ".csv":
+        raise ConfigError(f"must end in .csv, got {path.name}", "`out`")
+    if path == given.path:
+        raise ConfigError("is the source itself", "`out`", "name another file")
+    if not path.parent.is_dir():
+        raise ConfigError("is not there", str(path.parent), "make the folder")
+    return path
 
+
+def _check_parts(folder: Path, parts: Mapping[str, str]) -> None:
+    """Each part is whole by its own hash; it must also be the one of this training."""
+    for name, sha256 in parts.items():
+        path = folder / name / "model.json"
+        if not path.is_file() or file_hash(path) != sha256:
+            what = f"{name}/model.json: missing, or not of this training"
+            raise ModelError(what, str(folder), "train again, or copy the folder whole")
+
+
+def _classifier(folder: Path) -> HabitatClassifier | MILClassifier:
     try:
         form = json.loads((folder / "model.json").read_text(encoding="utf-8"))["format"]
         kind = _KINDS[form.partition("/")[0]]
@@ -129,21 +158,23 @@ def _classifier(folder: Path) -> HabitatClassifier | MILClassifier:
 
 def _table(
     given: Source, about: Mapping[str, Any], folder: Path, jobs: int | None
-) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Features of the cases, and the cases that have none."""
+) -> tuple[pd.DataFrame, list[tuple[str, str]], dict[str, str]]:
+    """Features of the cases, the cases that have none, and notes on cases."""
     left = list(given.left_out)
     if given.table is not None:
         if about["made"]:
             what = "was trained on cases, whose habitats it makes itself"
             fix = "give the cohort CSV, not results of a batch"
             raise ConfigError(what, str(folder), fix)
-        return given.table, left
+        _check_plan(given, about["batch"])
+        notes = case_notes(given.path.parent) if given.path else {}
+        return given.table, left, notes
     if not about["made"]:
         what = "was trained on results of a batch"
         fix = "run habitat batch with the same model and options, give its folder"
         raise ConfigError(what, str(folder), fix)
     habitats = HabitatModel.load(folder / HABITATS)
-    extraction = {k: from_plain(v) for k, v in about["extraction"].items()}
+    extraction = from_json(about["extraction"])
     families = extraction.pop("families", None)
     with tempfile.TemporaryDirectory(prefix="habitat-") as place:
         done = batch(
@@ -154,27 +185,73 @@ def _table(
             extraction=extraction,
             jobs=jobs,
         )
-        table, failures = done.wide, done.failures
+        table, failures, notes = done.wide, done.failures, case_notes(done.out)
     left += list(zip(failures["case_id"], failures["message"], strict=True))
-    return table[table["status"] == DONE].reset_index(drop=True), left
+    return table[table["status"] == DONE].reset_index(drop=True), left, notes
+
+
+def _check_plan(given: Source, trained: Mapping[str, Any] | None) -> None:
+    """Habitats and features of two batches mean the same only if made the same way."""
+    if given.plan is None or trained is None:
+        return
+    other = [n for n, value in trained.items() if given.plan[n] != value]
+    if other:
+        what = (
+            f"was made with another {', '.join(other)} than the batch of the training"
+        )
+        fix = "run habitat batch with the model and options of the training"
+        raise ModelError(what, str(given.path), fix)
+
+
+def _usable(
+    classifier: HabitatClassifier | MILClassifier, table: pd.DataFrame
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Cases that can be predicted, and why the others cannot."""
+    try:
+        _probabilities(classifier, table)
+    except HabitatError as error:
+        first = error
+    else:
+        return table, []
+    left = {}
+    for i in range(len(table)):
+        try:
+            _probabilities(classifier, table.iloc[[i]])
+        except HabitatError as error:
+            left[i] = str(error)
+    if len(left) == len(table):
+        raise first
+    rows = [(str(table["case_id"].iloc[i]), why) for i, why in left.items()]
+    return table.drop(index=list(left)).reset_index(drop=True), rows
+
+
+def _probabilities(
+    classifier: HabitatClassifier | MILClassifier, table: pd.DataFrame
+) -> npt.NDArray[np.float64]:
+    if isinstance(classifier, MILClassifier):
+        return classifier.predict_proba(Bags.from_table(table))
+    return classifier.predict_proba(table)
 
 
 def _predictions(
     classifier: HabitatClassifier | MILClassifier, table: pd.DataFrame
 ) -> pd.DataFrame:
     out = pd.DataFrame({"case_id": table["case_id"], "status": DONE})
-    data: Any = table
-    if isinstance(classifier, MILClassifier):
-        data = Bags.from_table(table)
-    p = classifier.predict_proba(data)
+    p = _probabilities(classifier, table)
     for name, column in zip(classifier.classes_, p.T, strict=True):
         out[f"p_{name}"] = column
     out["predicted"] = _classes(classifier, p)
-    if isinstance(classifier, HabitatClassifier):
+    if isinstance(classifier, MILClassifier):
+        outside = classifier.outside(Bags.from_table(table))
+    else:
         outside = classifier.outside(table)
-        out["n_outside"] = outside.sum(axis=1).to_numpy()
-        names = np.array(outside.columns, dtype=object)
-        out["outside"] = [_names(names[row]) for row in outside.to_numpy()]
+        names = list(classifier.selected_)
+        missing = with_columns(table, names)[names].isna()
+        out["n_missing"] = missing.sum(axis=1).to_numpy()
+    marks = outside.to_numpy()
+    out["n_outside"] = marks.sum(axis=1)
+    columns = np.array(outside.columns, dtype=object)
+    out["outside"] = [_names(columns[row]) for row in marks]
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,22 @@ import pandas as pd
 from sklearn.base import clone
 
 import habitat
+from habitat._check import warn
 from habitat.case import Case
 from habitat.classifiers import HabitatClassifier
-from habitat.errors import HabitatWarning
+from habitat.errors import CohortError, ConfigError, HabitatWarning, ModelError
 from habitat.evaluation import Evaluation, Habitats, Outcome, evaluate, outcome_of
 from habitat.evaluation._arms import BESIDE
 from habitat.evaluation._cases import CaseSource
 from habitat.evaluation._result import WRITTEN as EVALUATED
-from habitat.fitting import plain
+from habitat.io._files import file_hash
 from habitat.mil import Bags, MILClassifier
 from habitat.population import HabitatModel
 from habitat.saving import check_folder, write_csv, write_folder, write_json
 from habitat.selection import encoded
+from habitat.training._extraction import as_json, from_json
 from habitat.training._figures import FIGURES, write_figures
-from habitat.training._reporting import REPORTING, write_reporting
+from habitat.training._reporting import REPORTING, Run, write_reporting
 from habitat.training._source import Source
 
 FORMAT = "habitat.training/1"
@@ -90,6 +92,8 @@ def train(
     out : path
         Folder for model, evaluation.json, tables, figures and reporting.json, written
         whole or not at all. It may hold an earlier training, which is replaced.
+        `predict` needs train.json, classifier/ and habitats/ of it; the tables hold
+        data of patients.
     outcome, cutoffs
         See `outcome_of`: by default PD-L1 positive from 1 percent.
     model : HabitatClassifier or MILClassifier, optional
@@ -106,14 +110,21 @@ def train(
     Raises
     ------
     HabitatError
-        One of its kinds; before any work where arguments are wrong.
+        One of its kinds; before any work where arguments are wrong, or where the model
+        holds code of your own, which no file can.
     """
-    check_folder(Path(out).expanduser().absolute(), WRITTEN | EVALUATED)
     given = Source.of(source)
-    found = outcome_of(_data(given), outcome, cutoffs)
-    used = _Used.of(given, found)
-    how = habitats or Habitats(HabitatModel(k=4), {})
+    _check_place(Path(out).expanduser().absolute(), given)
     kind = HabitatClassifier() if model is None else model
+    _check_kind(kind)
+    how = habitats or Habitats(HabitatModel(k=4), {})
+    extraction = (given.plan or {}).get("extraction") or {}
+    if given.cases:
+        extraction = as_json(list(given.cases[0].images), how)
+        how = replace(how, extraction=from_json(extraction))
+    found = outcome_of(_data(given), outcome, cutoffs)
+    used = _Used.of(given, found, cv)
+    _check_sites(kind, used)
     evaluation = evaluate(
         kind,
         used.data,
@@ -130,7 +141,14 @@ def train(
         warnings.simplefilter("ignore", HabitatWarning)  # evaluate said it
         fitted = _fit(kind, table, np.asarray(found.values, dtype=str), rows)
     excluded = _excluded(given, found)
-    notes = [*found.notes, *used.notes]
+    notes = [*evaluation.notes, *used.notes, *found.notes, *given.notes]
+    evaluation = replace(evaluation, notes=tuple(dict.fromkeys(notes)))
+    about = {
+        "outcome": outcome,
+        "cutoffs": None if cutoffs is None else np.ravel(cutoffs).tolist(),
+        "extraction": extraction,
+        **_record(given, found, evaluation),
+    }
 
     def write(part: Path) -> None:
         evaluation.write_into(part)
@@ -140,9 +158,10 @@ def train(
         write_csv(part / FEATURES, table)
         write_csv(part / EXCLUDED, excluded)
         write_figures(part / FIGURES, evaluation, fitted, found.classes)
-        data = _record(given, found, evaluation, how if used.cases else None, notes)
-        write_json(part / JSON, data, (FEATURES, EXCLUDED))
-        write_reporting(part, evaluation, fitted, data)
+        models = [n for n in (CLASSIFIER, HABITATS) if (part / n).is_dir()]
+        parts = {name: file_hash(part / name / "model.json") for name in models}
+        write_json(part / JSON, {**about, "parts": parts}, ())
+        write_reporting(part, Run(evaluation, fitted, table, excluded, about))
 
     folder = write_folder(out, write, WRITTEN | EVALUATED)
     return Trained(fitted, fitted_habitats, evaluation, excluded, folder)
@@ -158,17 +177,25 @@ class _Used:
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, given: Source, found: Outcome) -> _Used:
+    def of(cls, given: Source, found: Outcome, cv: Any) -> _Used:
         """Leave out what has no outcome."""
         if given.table is not None:
             table = given.table[found.usable].reset_index(drop=True)
-            note = (
-                "Habitats and features were made before, on all cases together; only "
-                "what the classifier learns is learned in folds."
-            )
-            return cls([], table, table.get("split"), (note,))
+            split = table.get("split", pd.Series([None] * len(table)))
+            return cls([], table, split, (_made_before(given), *_ignored(split, cv)))
         cases = [c for c, ok in zip(given.cases, found.usable, strict=True) if ok]
-        return cls(cases, None, [case.split for case in cases], ())
+        split = pd.Series([case.split for case in cases], dtype=object)
+        return cls(cases, None, split, tuple(_ignored(split, cv)))
+
+    @property
+    def sites(self) -> pd.Series:
+        """Site of each by its case id."""
+        if self.table is None:
+            ids = [case.case_id for case in self.cases]
+            return pd.Series([case.site for case in self.cases], ids, dtype=object)
+        n = len(self.table)
+        site = self.table.get("site", pd.Series([None] * n)).to_numpy(dtype=object)
+        return pd.Series(site, self.table["case_id"])
 
     @property
     def data(self) -> Any:
@@ -180,6 +207,59 @@ class _Used:
         if isinstance(cv, str) and cv == "split":
             return np.flatnonzero(np.asarray(self.split, dtype=object) == "train")
         return np.arange(n)
+
+
+def _made_before(given: Source) -> str:
+    how = "Habitats and features were made before, on all cases together"
+    if given.plan is not None and given.plan["model"] is None:
+        how = (
+            "Each case was clustered by itself, so that its habitats are only ordered "
+            "like those of the others, and features were made before"
+        )
+    return f"{how}; only what the classifier learns is learned in folds."
+
+
+def _ignored(split: Any, cv: Any) -> list[str]:
+    """A test set that is learned on."""
+    named = split[split.notna() & (split != "train")]
+    if (isinstance(cv, str) and cv == "split") or (split != "train").all():
+        return []
+    if named.empty:
+        return []
+    text = f"{len(named)} cases are of split {', '.join(sorted(set(named)))}, but are"
+    return [warn(f"{text} learned on too: cv='split' keeps them apart.")]
+
+
+def _check_place(folder: Path, given: Source) -> None:
+    """Nothing of the source may be replaced by results."""
+    if given.path is not None and given.path.is_relative_to(folder):
+        what = f"holds the source {given.path.name}"
+        raise ConfigError(what, str(folder), "name another folder")
+    check_folder(folder, WRITTEN | EVALUATED)
+
+
+def _check_kind(kind: Any) -> None:
+    """What cannot be saved in the end is refused at the start."""
+    if isinstance(kind, MILClassifier):
+        own = [pool for pool in kind.pools if not isinstance(pool, str)]
+    elif isinstance(kind, HabitatClassifier):
+        own = [kind.model] if not isinstance(kind.model, str) else []
+    else:
+        what = f"must be a HabitatClassifier or MILClassifier, got {kind!r:.60}"
+        raise ConfigError(what, "`model`")
+    if own:
+        what = f"{own[0]!r:.60} is code of your own, which no model file can hold"
+        raise ModelError(what, "`model`", "use a name, or evaluate() alone")
+
+
+def _check_sites(kind: HabitatClassifier | MILClassifier, used: _Used) -> None:
+    if getattr(kind, "harmonize", None) is None:
+        return
+    sites = used.sites
+    lacking = sites.index[sites.isna()].astype(str).tolist()
+    if lacking:
+        what = f"{len(lacking)} of {len(sites)} cases have none, first {lacking[0]}"
+        raise CohortError(what, "site", "name the site of each, or do not harmonize")
 
 
 def _data(given: Source) -> Any:
@@ -209,8 +289,9 @@ def _fit(
 ) -> HabitatClassifier | MILClassifier:
     train_rows = encoded(table).iloc[rows]
     groups = None
-    if "group" in table and table["group"].notna().all():
-        groups = table["group"].to_numpy()[rows]
+    if "group" in table and table["group"].notna().any():  # the others are on their own
+        alone = pd.Series([f"\0case {i}" for i in range(len(table))])
+        groups = table["group"].where(table["group"].notna(), alone).to_numpy()[rows]
     fitted = clone(model)
     if isinstance(fitted, MILClassifier):
         return fitted.fit(Bags.from_table(train_rows), y[rows], groups=groups)
@@ -232,22 +313,15 @@ def _excluded(given: Source, found: Outcome) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["case_id", "reason"])
 
 
-def _record(
-    given: Source,
-    found: Outcome,
-    evaluation: Evaluation,
-    how: Habitats | None,
-    notes: Sequence[str],
-) -> Mapping[str, Any]:
+def _record(given: Source, found: Outcome, evaluation: Evaluation) -> Mapping[str, Any]:
     """What a reader and `predict` must know."""
-    extraction = {} if how is None else {k: plain(v) for k, v in how.extraction.items()}
     return {
         "format": FORMAT,
         "version": habitat.__version__,
-        "source": Path(given.path).name,
+        "source": given.name,
         "classes": list(found.classes),
-        "extraction": extraction,
-        "made": how is not None,
-        "notes": list(dict.fromkeys([*notes, *evaluation.notes])),
+        "made": given.table is None,
+        "batch": given.plan,
+        "notes": list(evaluation.notes),
         "evaluation": dict(evaluation.params),
     }

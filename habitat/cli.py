@@ -266,7 +266,9 @@ def train(
         str | None, typer.Option(help="multi-instance method in place of a classifier")
     ] = None,
     harmonize: Annotated[str | None, typer.Option(help="combat")] = None,
-    k: Number = "4",
+    k: Annotated[
+        str | None, typer.Option("-k", help="2 to 20, or auto; else 4")
+    ] = None,
     families: Annotated[
         str | None, typer.Option(help="of features, as shape,radiomics")
     ] = None,
@@ -295,9 +297,15 @@ def train(
         if mil is None
         else MILClassifier(mil, random_state=seed)
     )
-    kind = HabitatModel(int(k) if k.isdecimal() else k, random_state=seed)
-    extraction = {"families": families.split(",")} if families else {}
-    kept = None if cache is None else str(cache)
+    habitats = None  # of a batch they are made already
+    if (k, families, cache) != (None, None, None):
+        number = "4" if k is None else k
+        kind = HabitatModel(
+            int(number) if number.isdecimal() else number, random_state=seed
+        )
+        extraction = {"families": families.split(",")} if families else {}
+        kept = None if cache is None else str(cache)
+        habitats = Habitats(kind, extraction, kept)
     with _stoppable():
         found = run(
             source,
@@ -305,7 +313,7 @@ def train(
             outcome=outcome,
             cutoffs=_numbers(cutoff),
             model=model,
-            habitats=Habitats(kind, extraction, kept),
+            habitats=habitats,
             cv=(folds, repeats) if cv is None else cv,
             jobs=jobs,
             random_state=seed,

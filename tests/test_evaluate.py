@@ -141,6 +141,9 @@ def test_three_classes():
     assert 0.3 < found.value("volume only") < 0.7
     metrics = set(found.metrics["metric"])
     assert {f"auc {c} against the rest" for c in range(3)} < metrics
+    assert found.value("habitats", "ordinal_c") > 0.9
+    slopes = [f"calibration_slope {c} against the rest" for c in range(3)]
+    assert all(0.3 < found.value("habitats", name) < 3 for name in slopes)
 
 
 def test_bags():

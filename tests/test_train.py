@@ -18,6 +18,7 @@ from habitat.errors import (
 from habitat.evaluation import Habitats, outcome_of
 from habitat.mil import MILClassifier
 from habitat.training import predict, train
+from habitat.training._radiomics import channels_of, ibsi
 from tests.test_evaluate import cohort
 
 LIGHT = {"families": ("composition", "intensity")}
@@ -204,3 +205,145 @@ def test_a_classifier_of_ones_own_cannot_be_saved(results, tmp_path):
     with pytest.raises(ModelError, match="LogisticRegression"):
         train(results, tmp_path / "out", model=own, cv=(3, 1), beside=())
     assert not (tmp_path / "out").exists()
+
+
+# --- what is asked for is done, or refused before the work ----------------------------
+
+
+def changed(results, folder, change):
+    """The batch again, with other features."""
+    table = pd.read_csv(results / "features_wide.csv")
+    folder.mkdir()
+    change(table).to_csv(folder / "features_wide.csv", index=False)
+    return folder
+
+
+def test_options_of_habitats_are_refused_where_a_batch_made_them(results, tmp_path):
+    with pytest.raises(ConfigError, match="of a batch are made already"):
+        train(results, tmp_path / "out", habitats=Habitats(HabitatModel(k=2), LIGHT))
+
+
+def test_code_of_ones_own_is_refused_before_the_work(tmp_path):
+    p = phantom(radius_mm=10)
+    cases = [Case("c", {"pet": p.pet, "ct": p.ct}, p.mask, outcome={"out:x": 1})]
+    own = Habitats(HabitatModel(k=2), {"families": (lambda subject: {},)})
+    with pytest.raises(ConfigError, match="code of your own"):
+        train(cases, tmp_path / "out", outcome="x", habitats=own)
+
+
+def test_nothing_of_the_source_is_replaced(results):
+    with pytest.raises(ConfigError, match=r"holds the source features_wide\.csv"):
+        train(results, results)
+
+
+@pytest.mark.parametrize("name", ["features_wide.csv", "p.txt", "no/p.csv"])
+def test_a_place_for_predictions_that_cannot_be(results, tmp_path, name):
+    done = train(results, tmp_path / "out", cv=(3, 1), beside=())
+    with pytest.raises(ConfigError, match=r"source itself|must end|is not there"):
+        predict(results, done.out, results / name)
+
+
+def test_predictions_stand_in_the_order_of_the_cases(results, tmp_path):
+    done = train(results, tmp_path / "out", cv=(3, 1), beside=())
+    turned = changed(results, tmp_path / "new", lambda t: t.iloc[::-1])
+    found = predict(turned, done.out, tmp_path / "p.csv").table
+    assert found["case_id"].tolist() == [f"case-{i:03}" for i in range(79, -1, -1)]
+
+
+def test_features_without_a_value_are_told(results, tmp_path):
+    done = train(results, tmp_path / "out", cv=(3, 1), beside=())
+    first = done.model.selected_[0]
+    empty = changed(
+        results,
+        tmp_path / "new",
+        lambda t: t.assign(**{first: t[first].where(t.index > 0)}),
+    )
+    found = predict(empty, done.out, tmp_path / "p.csv").table
+    assert found["n_missing"].iloc[:2].tolist() == [1, 0]
+
+
+def test_a_batch_made_otherwise_is_refused(results, tmp_path):
+    plan = {"model": None, "segmentation": {"k": 4}, "extraction": {}}
+    (results / "run.json").write_text(json.dumps({"plan": plan}), "utf-8")
+    done = train(results, tmp_path / "out", cv=(3, 1), beside=())
+    assert "clustered by itself" in " ".join(done.evaluation.notes)
+    other = changed(results, tmp_path / "new", lambda t: t)
+    plan["segmentation"] = {"k": 3}
+    (other / "run.json").write_text(json.dumps({"plan": plan}), "utf-8")
+    with pytest.raises(ModelError, match="another segmentation"):
+        predict(other, done.out, tmp_path / "p.csv")
+
+
+def test_parts_of_two_trainings_do_not_mix(results, tmp_path):
+    for name, l1_ratio in (("one", 1.0), ("two", 0.5)):
+        kind = HabitatClassifier(l1_ratio=l1_ratio)
+        train(results, tmp_path / name, model=kind, cv=(3, 1), beside=())
+    part = tmp_path / "one" / "classifier"
+    part.rename(tmp_path / "old")
+    (tmp_path / "two" / "classifier").rename(part)
+    with pytest.raises(ModelError, match="not of this training"):
+        predict(results, tmp_path / "one", tmp_path / "p.csv")
+
+
+def test_a_site_that_is_new_costs_only_its_cases(results, tmp_path):
+    kind = HabitatClassifier(harmonize="combat")
+    done = train(results, tmp_path / "out", model=kind, cv=(3, 1), beside=())
+    assert not (done.out / "nomogram_points.csv").exists()
+    far = changed(
+        results,
+        tmp_path / "new",
+        lambda t: t.assign(site=t["site"].where(t["case_id"] != "case-000", "far")),
+    )
+    found = predict(far, done.out, tmp_path / "p.csv")
+    assert found.exit_code == 1
+    table = found.table.set_index("case_id")
+    assert "far" in table.loc["case-000", "status"]
+    assert (table["status"] == "done").sum() == 78
+
+
+def test_sites_must_be_known_where_they_are_used(results, tmp_path):
+    lacking = changed(results, tmp_path / "new", lambda t: t.drop(columns="site"))
+    kind = HabitatClassifier(harmonize="combat")
+    with pytest.raises(CohortError, match="78 of 78 cases have none"):
+        train(lacking, tmp_path / "out", model=kind)
+
+
+def test_points_and_coefficients_are_written(results, tmp_path):
+    done = train(results, tmp_path / "out", cv=(3, 1), beside=())
+    kept = pd.read_csv(done.out / "coefficients.csv")["feature"].tolist()
+    assert set(done.model.selected_) <= set(kept)
+    points = pd.read_csv(done.out / "nomogram_points.csv")
+    assert points["points"].max() == pytest.approx(100, abs=30)
+    total = pd.read_csv(done.out / "nomogram_total.csv")
+    assert total["probability"].is_monotonic_increasing
+
+
+# --- reporting ------------------------------------------------------------------------
+
+
+def test_every_item_of_the_guides_is_there_once(results, tmp_path):
+    done = train(results, tmp_path / "out", cv=(3, 1))
+    items = json.loads((done.out / "reporting.json").read_text("utf-8"))["items"]
+    keys = [(item["guide"], item["item"]) for item in items]
+    assert len(keys) == len(set(keys))
+    for guide, n in (("CLEAR", 58), ("METRICS", 30), ("TRIPOD+AI", 27)):
+        numbers = {int(number) for name, number in keys if name == guide}
+        assert numbers == set(range(1, n + 1)), guide
+    answers = {(i["guide"], i["item"]): i for i in items}
+    assert answers["METRICS", "25"]["answer"] is True  # volume only ran beside
+    assert answers["CLEAR", "45"]["answer"]["analyzed"] == 78
+    assert answers["CLEAR", "15"]["status"] == "filled"
+    assert answers["CLEAR", "8"]["status"] == "human"
+
+
+def test_items_of_ibsi_are_those_of_the_settings():
+    names = [f"h1_{c}_original_glcm_Contrast" for c in ("SUVbw", "HU")]
+    how = {"spacing": [3.0, 3.0, 3.0], "families": ["radiomics"]}
+    table = pd.DataFrame({"tracer": ["FDG", "FDG", None]})
+    items = ibsi(channels_of(names, how), "1.2", table)
+    found = {item.item: item.answer for item in items}
+    assert found["3a"] == {"FDG": 2}
+    assert found["51"] == {"spacing": [3.0, 3.0, 3.0]}
+    assert found["56a"]["HU"]["bin_width"] == 25
+    assert found["56a"]["SUVbw"]["bin_width"] == 0.25
+    assert found["61"] == "habitat 1.2"

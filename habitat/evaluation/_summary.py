@@ -178,7 +178,13 @@ class Judge:
         how = "mean probability of each case"
         yield Row(model, part, "scaled_brier", scaled, how=how)
         yield from self._at_threshold(model, part, found)
-        per_repeat = [self._calibration(p) for p in self._by_repeat(found)]
+        yield from self._calibrated(model, part, found, 1, "")
+
+    def _calibrated(
+        self, model: str, part: str, found: Sequence[Prediction], i: int, rest: str
+    ) -> Iterator[Row]:
+        """Calibration of the probability of one class."""
+        per_repeat = [self._calibration(p, i) for p in self._by_repeat(found)]
         for name, column in (
             ("calibration_intercept", "intercept"),
             ("calibration_slope", "slope"),
@@ -189,7 +195,7 @@ class Judge:
             ends = [getattr(c, f"{column}_interval", (np.nan,) * 2) for c in per_repeat]
             low, high = np.mean(ends, axis=0)
             how = "mean over repeats, whole cohort each"
-            yield Row(model, part, name, value, float(low), float(high), how)
+            yield Row(model, part, name + rest, value, float(low), float(high), how)
 
     def _several(
         self, model: str, part: str, found: Sequence[Prediction]
@@ -211,14 +217,13 @@ class Judge:
                     WITHIN,
                 )
             yield Row(model, part, f"auc {name} against the rest", *ends)
-
-        def kappa(y: Indices, p: Floats) -> float:
-            return float(_metrics.weighted_kappa(y, p.argmax(axis=1)))
-
+            rest = f" {name} against the rest"
+            yield from self._calibrated(model, part, found, i, rest)
         p, tested = mean_of(found, len(self.y))
         y = self.y[tested]
         how = "mean probability of each case, patients resampled"
-        yield Row(model, part, "weighted_kappa", *_resampled(kappa, y, p), how)
+        yield Row(model, part, "weighted_kappa", *_resampled(_kappa, y, p), how)
+        yield Row(model, part, "ordinal_c", *self._mean(found, _ordinal))
         right = int((p.argmax(axis=1) == y).sum())
         low, high = _metrics.wilson(right, len(y))
         yield Row(model, part, "accuracy", right / len(y), low, high, "Wilson")
@@ -259,9 +264,9 @@ class Judge:
             value = float(getattr(table, name))
             yield Row(model, part, name, value, how="mean counts over repeats")
 
-    def _calibration(self, repeat: Sequence[Prediction]) -> Any:
+    def _calibration(self, repeat: Sequence[Prediction], i: int) -> Any:
         p, tested = mean_of(repeat, len(self.y))
-        return _calibration.calibration(self.y[tested], p[:, 1])
+        return _calibration.calibration(self.y[tested] == i, p[:, i])
 
     # --- two models -------------------------------------------------------------------
 
@@ -302,6 +307,15 @@ class Judge:
 
         how = POOLED if self.pooled else RESAMPLED
         return (*_resampled(gap, y, np.hstack(both)), np.nan, how)
+
+
+def _kappa(y: Indices, p: Floats) -> float:
+    return float(_metrics.weighted_kappa(y, p.argmax(axis=1)))
+
+
+def _ordinal(y: Indices, p: Floats) -> float:
+    """Of the expected class."""
+    return float(_metrics.ordinal_c(y, p @ np.arange(p.shape[1])))
 
 
 def _of_positive(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from habitat.features import RadiomicsSettings
 from habitat.training._extraction import from_json
-from habitat.training._items import Item
+from habitat.training._items import HUMAN, Item
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +18,7 @@ _ACQUIRED = {"SUVbw": "pet", "HU": "ct"}  # in names of features, and as channel
 _FEATURE = re.compile(
     r"(?:tumor|h\d+)_(.+?)_[^_]+_(firstorder|glcm|glrlm|glszm|gldm|ngtdm)_"
 )
+_NO_RADIOMICS = "no radiomics features"
 _GRID = "rounded up to whole voxels; IBSI aligns centers, pyradiomics corners"
 
 Channels = Mapping[str, RadiomicsSettings]
@@ -46,15 +47,24 @@ def channels_of(columns: Sequence[str], extraction: Mapping[str, Any]) -> Channe
     return out
 
 
-def clear(channels: Channels) -> Iterator[Item]:
-    """Items 21 to 24 of CLEAR, from the settings."""
-    for number, text, names in (
-        ("21", "preprocessing of images", ("normalize", "resegment", "outliers")),
-        ("22", "resampling", ("spacing", "interpolation", "mask_interpolation")),
-        ("23", "discretization", ("bin_width", "bin_count", "bin_from")),
-        ("24", "image types", ("filters",)),
-    ):
-        yield Item("CLEAR", number, text, _of_each(channels, names))
+_CLEAR = (
+    ("21", "preprocessing of images", ("normalize", "resegment", "outliers")),
+    ("22", "resampling", ("spacing", "interpolation", "mask_interpolation")),
+    ("23", "discretization", ("bin_width", "bin_count", "bin_from")),
+    ("24", "image types", ("filters",)),
+)
+
+
+def clear(channels: Channels, known: bool) -> Iterator[Item]:
+    """Items 21 to 24 of CLEAR and 11 of METRICS, if the settings are known."""
+    for number, text, names in _CLEAR:
+        answer = _of_each(channels, names) if channels else _NO_RADIOMICS
+        item = Item("CLEAR", number, text, answer)
+        if not known:
+            item = item._replace(answer=None, status=HUMAN)
+        yield item
+        if number == "21":
+            yield item._replace(guide="METRICS", item="11")
 
 
 def ibsi(channels: Channels, version: str, table: pd.DataFrame) -> Iterator[Item]:

@@ -150,10 +150,8 @@ def _images(run: Run) -> Iterator[Item]:
         yield Item("METRICS", "13", text, None, HUMAN)
         yield Item("IBSI", "46-71", text, None, HUMAN)
     channels = channels_of(names, extraction) if known else {}
+    yield from clear(channels, known)
     if channels:
-        found = list(clear(channels))
-        yield from found
-        yield Item("METRICS", "11", "preprocessing", found[0].answer)
         yield from ibsi(channels, version, run.table)
 
 

@@ -28,14 +28,14 @@ from habitat.population import HabitatModel
 from habitat.saving import check_folder, write_csv, write_folder, write_json
 from habitat.selection import encoded
 from habitat.training._extraction import as_json, from_json
-from habitat.training._figures import FIGURES, write_figures
+from habitat.training._figures import FIGURES, TABLES, write_figures, write_tables
 from habitat.training._reporting import REPORTING, Run, write_reporting
 from habitat.training._source import Source
 
 FORMAT = "habitat.training/1"
 JSON, CLASSIFIER, HABITATS = "train.json", "classifier", "habitats"
 EXCLUDED, FEATURES = "excluded.csv", "features_wide.csv"
-WRITTEN = {JSON, CLASSIFIER, HABITATS, EXCLUDED, FEATURES, FIGURES, REPORTING}
+WRITTEN = {JSON, CLASSIFIER, HABITATS, EXCLUDED, FEATURES, FIGURES, REPORTING} | TABLES
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,10 @@ def train(
     _check_place(Path(out).expanduser().absolute(), given)
     kind = HabitatClassifier() if model is None else model
     _check_kind(kind)
-    how = habitats or Habitats(HabitatModel(k=4), {})
+    if habitats is not None and not given.cases:
+        what = "says how habitats are made, but those of a batch are made already"
+        raise ConfigError(what, "`habitats`", "leave it out, or give the cohort CSV")
+    how = habitats or Habitats(HabitatModel(k=4, random_state=random_state), {})
     extraction = (given.plan or {}).get("extraction") or {}
     if given.cases:
         extraction = as_json(list(given.cases[0].images), how)
@@ -157,7 +160,8 @@ def train(
             fitted_habitats.save(part / HABITATS)
         write_csv(part / FEATURES, table)
         write_csv(part / EXCLUDED, excluded)
-        write_figures(part / FIGURES, evaluation, fitted, found.classes)
+        write_figures(part / FIGURES, evaluation, fitted)
+        write_tables(part, fitted)
         models = [n for n in (CLASSIFIER, HABITATS) if (part / n).is_dir()]
         parts = {name: file_hash(part / name / "model.json") for name in models}
         write_json(part / JSON, {**about, "parts": parts}, ())

@@ -1,11 +1,14 @@
 """Bags: what an instance is, and that their order means nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from habitat.errors import CohortError, ConfigError
-from habitat.mil import Bags
+from habitat import phantom, segment
+from habitat.errors import CohortError, ConfigError, InputError
+from habitat.mil import Bags, components
 from habitat.mil._bags import arranged
 
 NAN = float("nan")
@@ -124,3 +127,29 @@ def test_canonical_order():
     np.testing.assert_allclose(
         first.sums(first.X), [X[bag == b][:, [2, 0]].sum(axis=0) for b in range(5)]
     )
+
+
+# --- connected pieces -----------------------------------------------------------------
+
+
+def result_of(labels):
+    p = phantom(radius_mm=15, margin_mm=15)
+    made = segment(p.pet, p.ct, p.mask, k=2)
+    whole = np.zeros_like(made.labels)
+    whole[tuple(map(slice, labels.shape))] = labels
+    return replace(made, labels=whole)
+
+
+def test_pieces_of_habitats_are_the_largest_first():
+    labels = np.zeros((12, 12, 12), np.uint8)
+    labels[1:4, 1:4, 1:4] = 1  # 27
+    labels[6:8, 6:8, 6:8] = 1  # 8
+    labels[8, 8, 8] = 1  # joined by a corner
+    labels[1:5, 6:10, 1:5] = 2  # 64
+    labels[10, 1, 1] = 2
+    found = components(result_of(labels), min_voxels=5)
+    assert np.bincount(found.array.ravel())[1:].tolist() == [64, 27, 9]
+    assert found.array[1, 6, 1] == 1
+    assert found.array[10, 1, 1] == 0
+    with pytest.raises(InputError, match="0 connected pieces of at least 100"):
+        components(result_of(labels), min_voxels=100)

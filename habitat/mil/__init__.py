@@ -2,7 +2,8 @@
 
 from habitat.mil._bags import Bags
 from habitat.mil._classifier import MILClassifier
+from habitat.mil._components import components
 from habitat.mil._plh import plh_bow
 from habitat.mil._pools import POOLS
 
-__all__ = ["POOLS", "Bags", "MILClassifier", "plh_bow"]
+__all__ = ["POOLS", "Bags", "MILClassifier", "components", "plh_bow"]

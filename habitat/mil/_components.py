@@ -47,7 +47,7 @@ def components(result: HabitatResult, *, min_voxels: int = 16) -> Image:
     >>> pieces = components(habitat.segment(p.pet, p.ct, p.mask, k=2))
     >>> table = habitat.extract(pieces, images, families=("composition", "intensity"))
     >>> bags = Bags.from_table(wide(table))
-    >>> len(bags.bag) == pieces.array.max()
+    >>> len(bags.bag) == int(pieces.array.max())
     True
     """
     instance("result", result, HabitatResult, "components(habitat.segment(...))")

@@ -464,3 +464,25 @@ def test_scikit_learn_conventions(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HabitatWarning)  # their samples are small
         check(estimator)
+
+
+def test_text_among_the_features_is_told():
+    table = pd.DataFrame({"h1_a": np.arange(40.0), "h1_b": "x"})
+    with pytest.warns(HabitatWarning, match="`h1_b` is left out: it holds no numbers"):
+        HabitatClassifier().fit(table, np.arange(40) > 19)
+
+
+def test_numbers_held_as_objects_are_numbers():
+    y = np.arange(40) > 19
+    plain = pd.DataFrame({"h1_a": np.arange(40.0)})
+    one, two = (HabitatClassifier().fit(t, y) for t in (plain, plain.astype(object)))
+    expected = one.predict_proba(plain)
+    np.testing.assert_array_equal(two.predict_proba(plain.astype(object)), expected)
+
+
+def test_reliability_that_does_nothing_is_refused():
+    table, y = pd.DataFrame({"h1_a": np.arange(40.0)}), np.arange(40) > 19
+    with pytest.raises(ConfigError, match="no effect without `precision`"):
+        HabitatClassifier(min_icc=0.9).fit(table, y)
+    with pytest.raises(ConfigError, match="none of its 1 reliable features"):
+        HabitatClassifier(precision=["h9_z"]).fit(table, y)

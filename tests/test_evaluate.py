@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from habitat.classifiers import HabitatClassifier
-from habitat.errors import ConfigError, InputError
+from habitat.errors import CohortError, ConfigError, InputError
 from habitat.evaluation import evaluate
 from habitat.mil import Bags, MILClassifier
 
@@ -249,3 +249,17 @@ def test_an_outcome_among_the_features_is_refused():
     renamed = table.rename(columns={"lung_metastasis": "out:lung_metastasis"})
     found = evaluate(HabitatClassifier(), renamed, y, cv=(3, 1), beside=())
     assert not found.selected["feature"].str.contains("metastasis").any()
+
+
+def test_a_case_that_stands_twice_is_named():
+    table, y = cohort(40)
+    table.loc[7, "case_id"] = table.loc[3, "case_id"]
+    with pytest.raises(CohortError, match="1 cases more than once, first case-003"):
+        evaluate(HabitatClassifier(), table, y)
+
+
+def test_names_of_columns_may_be_numbers():
+    y = np.arange(40) % 2
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3)))
+    found = evaluate(HabitatClassifier(), table, y, cv=(3, 1), beside=())
+    assert 0 <= found.value("habitats") <= 1

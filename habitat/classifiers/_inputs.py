@@ -22,9 +22,13 @@ from habitat.errors import (
     raise_all,
 )
 from habitat.selection import VOLUME, block, encoded, features_of, with_columns
+from habitat.selection._blocks import numbers_of
 
 _F64 = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.intp]
+
+
+MIN_ICC = 0.75  # Koo and Li, J Chiropr Med 2016;15:155: "good" from here
 
 
 def check_options(model: Any) -> None:
@@ -47,6 +51,9 @@ def check_options(model: Any) -> None:
         check(one_of, "harmonize", model.harmonize, ["combat"])
     if not isinstance(model.class_weight, dict) and model.class_weight is not None:
         check(one_of, "class_weight", model.class_weight, ["balanced"])
+    if model.precision is None and model.min_icc != MIN_ICC:
+        what = "has no effect without `precision`"
+        problems.append(ConfigError(what, "`min_icc`", "give the ICC of the features"))
     check(integer, "inner", model.inner, 2, 1000)
     check(integer, "random_state", model.random_state, 0, 2**32 - 1)
     raise_all(problems)
@@ -131,11 +138,12 @@ def values_of(model: Any, X: Any) -> _F64:
     twice = [name for name in wanted if isinstance(table[name], pd.DataFrame)]
     if twice:
         raise InputError(f"columns that are there twice: {', '.join(twice)}", "`X`")
+    table = pd.DataFrame({n: numbers_of(table[n]) for n in wanted}, index=table.index)
     texts = [n for n in wanted if not pd.api.types.is_numeric_dtype(table[n])]
     texts = [name for name in texts if table[name].notna().any()]
     if texts:
         raise InputError(f"columns that hold no numbers: {', '.join(texts)}", "`X`")
-    values = table[wanted].to_numpy(dtype=np.float64, na_value=np.nan)
+    values = table.to_numpy(dtype=np.float64, na_value=np.nan)
     _check_infinite(values, wanted)
     return values
 
@@ -174,6 +182,9 @@ def options_of(
     notes: tuple[str, ...] = ()
     if model.precision is not None:
         good = reliable_names(model.precision, model.min_icc)
+        if not good.intersection(names):
+            what = f"none of its {len(good)} reliable features is in the table"
+            raise ConfigError(what, "`precision`", "give that of these features")
         reliable = np.array([n in good or block(n) == "clinical" for n in names])
         dropped = len(names) - int(reliable.sum())
         notes = (f"{dropped} of {len(names)} features are left out: not reliable",)

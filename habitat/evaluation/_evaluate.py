@@ -16,7 +16,7 @@ from sklearn.base import clone
 from habitat._progress import track
 from habitat.case import Case
 from habitat.classifiers import HabitatClassifier
-from habitat.errors import ConfigError, HabitatWarning, InputError
+from habitat.errors import CohortError, ConfigError, HabitatWarning, InputError
 from habitat.evaluation._arms import (
     BESIDE,
     MODEL,
@@ -266,9 +266,9 @@ class _Cohort:
         cases: list[Case] = []
         if isinstance(data, pd.DataFrame):
             _check_status(data)
-            data = about = encoded(data)
+            data = about = encoded(_named(data, "`data`"))
         elif isinstance(data, Bags):
-            table = None if table is None else encoded(table)
+            table = None if table is None else encoded(_named(table, "`table`"))
             about = pd.DataFrame(index=range(len(data))) if table is None else table
         else:
             cases = _checked(data)
@@ -293,6 +293,22 @@ class _Cohort:
             _labels("sites", sites, about.get("site"), n),
             _labels("split", None, about.get("split"), n),
         )
+
+
+def _named(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Columns with names as text, each case once."""
+    out = table.rename(columns=str)
+    double = sorted(set(out.columns[out.columns.duplicated()]))
+    if double:
+        raise InputError(f"columns that are there twice: {', '.join(double)}", where)
+    if "case_id" in out:
+        ids = out["case_id"].astype(str)
+        twice = sorted(set(ids[ids.duplicated()]))
+        if twice:
+            what = f"holds {len(twice)} cases more than once, first {twice[0]}"
+            fix = "give each case one row; several of a patient share a `group`"
+            raise CohortError(what, where, fix)
+    return out
 
 
 def _check_leak(given: _Cohort, y: Indices) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -88,7 +89,8 @@ def encoded(table: pd.DataFrame) -> pd.DataFrame:
 
     Of two texts the later one in the alphabet has a column, of more each has one; where
     there is no text the new columns are NaN. A column of more than 10 texts is left
-    out, with a warning.
+    out, with a warning; so is text in a column that is neither clinical nor about the
+    case. Numbers held as objects become numbers.
 
     Examples
     --------
@@ -98,8 +100,14 @@ def encoded(table: pd.DataFrame) -> pd.DataFrame:
     """
     made: dict[str, Any] = {}
     for name in map(str, table.columns):
-        column = table[name]
-        if block(name) != CLINICAL or pd.api.types.is_numeric_dtype(column):
+        kind, given = block(name), table[name]
+        column = given if kind == ABOUT else numbers_of(given)
+        if column is not given:
+            made[name] = column
+        if kind == ABOUT or pd.api.types.is_numeric_dtype(column):
+            continue
+        if kind != CLINICAL:
+            warn(f"`{name}` is left out: it holds no numbers")
             continue
         texts = sorted(set(column.dropna().astype(str)))
         if len(texts) > MOST_TEXTS:
@@ -109,6 +117,16 @@ def encoded(table: pd.DataFrame) -> pd.DataFrame:
             made[f"{name}={text}"] = _indicator(column, text)
     out: pd.DataFrame = table.assign(**made)
     return out
+
+
+def numbers_of(column: Any) -> Any:
+    """A column of objects that all are numbers, as float; else the column."""
+    if column.dtype != object:
+        return column
+    there = column.dropna()
+    if all(isinstance(v, numbers.Real) for v in there):
+        return column.astype("float64")
+    return column
 
 
 def with_columns(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:

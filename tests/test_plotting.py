@@ -2,7 +2,7 @@ import os
 import subprocess
 import sys
 import warnings
-from itertools import permutations, product
+from itertools import combinations, permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,17 @@ TOWARD = {"L": (1, 0, 0), "P": (0, 1, 0), "S": (0, 0, 1)}
 TOWARD |= {o: tuple(-v for v in TOWARD[n]) for n, o in zip("LPS", "RAI", strict=True)}
 
 
-def grid(order=(0, 1, 2), flips=(), spacing=(3.0, 2.0, 1.0), turn=0.0) -> Geometry:
+def grid(
+    order=(0, 1, 2), flips=(), spacing=(3.0, 2.0, 1.0), turn=0.0, tilt=0.0
+) -> Geometry:
     """9 x 11 x 13 voxels; array axes run along z, y, x in another order and sense."""
     directions = np.eye(3)[::-1][:, list(order)]  # columns: LPS of each array axis
     for axis in flips:
         directions[:, axis] *= -1
     c, s = np.cos(turn), np.sin(turn)
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    c, s = np.cos(tilt), np.sin(tilt)
+    rotation = rotation @ [[1, 0, 0], [0, c, -s], [0, s, c]]
     affine = np.eye(4)
     affine[:3, :3] = rotation @ directions * spacing
     affine[:3, 3] = (10, -20, 30)
@@ -36,7 +40,7 @@ def grid(order=(0, 1, 2), flips=(), spacing=(3.0, 2.0, 1.0), turn=0.0) -> Geomet
 
 
 def panels(figure: Figure) -> list:
-    return [a for a in figure.axes if a.images]
+    return [a for a in figure.axes if a.images and a.get_label() != "color bar"]
 
 
 def pixels(axes) -> np.ndarray:
@@ -55,33 +59,63 @@ def middle(geometry: Geometry) -> Image:
 
 GRIDS = [
     grid(order, flips)
-    for order, flips in product(permutations(range(3)), [(), (0,), (1, 2), (0, 1, 2)])
+    for order, flips in product(
+        permutations(range(3)),
+        [f for n in range(4) for f in combinations(range(3), n)],
+    )
 ]
 
 
-@pytest.mark.parametrize("geometry", [*GRIDS, grid(turn=0.6), grid(turn=np.pi / 4)])
+OBLIQUE = [
+    grid(turn=0.6),
+    grid(turn=np.pi / 4),
+    grid((2, 0, 1), (1,), turn=-0.5, tilt=0.4),
+]
+
+
+def test_all_48_orientations_are_there() -> None:
+    assert len({g.affine.tobytes() for g in GRIDS}) == 48
+
+
+@pytest.mark.parametrize("geometry", [*GRIDS, *OBLIQUE])
 def test_a_marker_lands_on_the_side_of_its_letter(geometry: Geometry) -> None:
-    """A bright voxel toward the patient's left appears on the right, and so on."""
-    labels = middle(geometry)
-    center = geometry.world((4, 5, 6))
-    for plane, letters in ENDS.items():
-        for side, letter in enumerate(letters):
-            index = np.array((4, 5, 6))
-            step = geometry.directions.T @ TOWARD[letter]
-            axis = int(np.argmax(np.abs(step)))
-            if abs(abs(step[axis]) - np.sort(np.abs(step))[-2]) < 1e-9:
-                continue  # 45 degrees: either name of the axis is right
-            index[axis] += 3 * int(np.sign(step[axis]))
-            values = np.zeros(geometry.shape)
-            values[tuple(index)] = 1
-            image = Image(values, geometry)
-            figure = overlay(image, labels, planes=[plane], window=(0, 1), at=center)
-            (axes,) = panels(figure)
-            row, column, _ = np.argwhere(pixels(axes) == 1)[0]
+    """A voxel toward the patient's left appears where the page says L, and so on.
+
+    Where a voxel lies in the patient is found from the affine alone.
+    """
+    center, values, sides = np.array((4, 5, 6)), np.zeros(geometry.shape), {}
+    for gray, (letter, toward) in enumerate(TOWARD.items(), start=1):
+        step = geometry.affine[:3, :3].T @ toward / geometry.spacing
+        size = np.sort(np.abs(step))
+        axis = int(np.argmax(np.abs(step)))
+        index = center.copy()
+        index[axis] += 3 * int(np.sign(step[axis]))
+        if size[2] - size[1] > 1e-9:  # at 45 degrees either name of the axis is right
+            sides[letter] = gray / 10
+            values[tuple(index)] = gray / 10
+    image, at = Image(values, geometry), geometry.world(center)
+    figure = overlay(image, middle(geometry), window=(0, 1), at=at)
+    for axes, letters in zip(panels(figure), ENDS.values(), strict=True):
+        written = {t.get_text(): np.array(t.get_position()) for t in axes.texts}
+        for letter in set(letters) & set(sides):
+            row, column, _ = np.argwhere(np.isclose(pixels(axes), sides[letter]))[0]
             height, width = pixels(axes).shape[:2]
-            away = ((column + 0.5) / width - 0.5, (row + 0.5) / height - 0.5)
-            expected = ((-1, 0), (1, 0), (0, -1), (0, 1))[side]
-            assert tuple(np.sign(np.round(away, 9))) == expected, (plane, letter)
+            away = np.array([(column + 0.5) / width, 1 - (row + 0.5) / height]) - 0.5
+            expected = np.sign(np.round(written[letter] - 0.5, 9))
+            np.testing.assert_array_equal(np.sign(np.round(away, 9)), expected)
+
+
+@pytest.mark.parametrize("geometry", GRIDS[::5])
+def test_slices_say_where_they_are(geometry: Geometry) -> None:
+    x, y, z = geometry.world((4, 5, 6))
+    said = [
+        f"{ends[int(value > 0)]} {abs(value):.1f}"
+        for value, ends in ((z, "IS"), (y, "AP"), (x, "RL"))
+    ]
+    image = Image(np.zeros(geometry.shape), geometry)
+    figure = overlay(image, middle(geometry), at=(x, y, z))
+    for axes, text in zip(panels(figure), said, strict=True):
+        assert text in [t.get_text() for t in axes.texts]
 
 
 def test_letters_stand_at_their_ends() -> None:

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from habitat.plotting._colors import habitat_colors
-from habitat.plotting._layout import HabitatFigure
+from habitat.plotting._layout import blank
 
 _FONT = 8.0
 _LINE, _BAND = "#4a4a4a", "#eceff3"
@@ -50,13 +49,7 @@ def plot_centers(
     matplotlib.figure.Figure
     """
     k, shown = len(centers), min(len(channels), _MOST)
-    figure = HabitatFigure(
-        figsize=(1.2 + 1.7 * (shown + 1), 0.9 + 0.24 * k),
-        dpi=200,
-        facecolor="white",
-        layout="constrained",
-    )
-    FigureCanvasAgg(figure)
+    figure = blank((1.2 + 1.7 * (shown + 1), 0.9 + 0.24 * k))
     first = figure.add_subplot(1, shown + 1, 1)
     others = [
         figure.add_subplot(1, shown + 1, i + 2, sharey=first) for i in range(shown)

@@ -1,30 +1,26 @@
-"""What to show of images and habitats, as pixels."""
+"""Pictures of images and habitats: slices, mosaics, thumbnails."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from habitat._check import at_least, one_of
-from habitat.errors import ConfigError, GeometryError, MaskError
-from habitat.geometry import Box, bounding_box, grow
+from habitat._check import at_least, integer, one_of
+from habitat.errors import ConfigError, GeometryError
 from habitat.image import Image
 from habitat.plotting._colors import habitat_colors
-from habitat.plotting._layout import Panel, Pixels, draw
-from habitat.plotting._views import PLANES, Upright, cut, largest_section, upright
+from habitat.plotting._layout import Bar, HabitatFigure, Pixels, draw, show
+from habitat.plotting._pictures import IMAGE, PET, Pictures, Window
+from habitat.plotting._views import PLANES, cut, spread
 
-Window = tuple[float, float]
-
-WINDOWS: dict[str, Window] = {"HU": (-160.0, 240.0)}  # soft tissue
 MOST = 4  # channels side by side
-_HOTTEST, _VEIL = 0.75, 0.7  # of the color scale "hot"; of PET over CT at the maximum
+_CERTAIN = "Reds"  # no habitat has such a color
+_NEAR_MM, _DPI = 8.0, 100  # thumbnail: what is shown around the tumor
 
 
 def overlay(
@@ -36,8 +32,11 @@ def overlay(
     names: Sequence[str] | None = None,
     window: Window | None = None,
     margin_mm: float = 20.0,
+    fill: bool = False,
+    pet: Image | None = None,
+    pet_window: Window | None = None,
 ) -> Figure:
-    """Draw the contours of habitats over an image.
+    """Draw habitats over an image.
 
     Parameters
     ----------
@@ -59,11 +58,21 @@ def overlay(
         labels, at least 5; else the 1st to 99th percentile in the labels.
     margin_mm : float, mm
         What is shown around the labels.
+    fill : bool
+        Color the habitats instead of drawing their contours.
+    pet : Image, optional
+        Laid over `image` in color, transparent where it is low; on any grid (linear
+        interpolation).
+    pet_window : (float, float), optional
+        As `window`, for `pet`.
 
     Returns
     -------
     matplotlib.figure.Figure
-        In radiological convention: the patient's right on the left of the page.
+        In radiological convention: the patient's right on the left of the page. Each
+        slice has its place in the patient (LPS, mm: "S 34.5" is z = 34.5) in a corner.
+        The color bar of PET over CT has the darkest CT at its lower edge and the
+        brightest at its upper one.
 
     Raises
     ------
@@ -78,15 +87,134 @@ def overlay(
     --------
     >>> import habitat
     >>> p = habitat.phantom()
-    >>> figure = habitat.overlay(p.ct, p.truth, planes=["axial"])
+    >>> figure = habitat.overlay(p.ct, p.truth, planes=["axial"], pet=p.pet)
     >>> figure.savefig("habitats.png", dpi=300)  # doctest: +SKIP
     """
-    margin = at_least("margin_mm", margin_mm, 0)
-    pictures = _Pictures.of({"image": image}, labels, at, margin)
-    gray = pictures.gray("image", window)
+    pictures = _pictures(image, pet, labels, at, margin_mm)
+    pixels, bar = _colored(pictures, window, pet_window)
     shown = _shown(planes, pictures)
-    panels = [pictures.panel(gray, plane, True) for plane in shown]
-    return draw([panels], [p.capitalize() for p in shown], [""], _names(names, labels))
+    panels = [pictures.panel(pixels, plane, fill=fill) for plane in shown]
+    heads = [p.capitalize() for p in shown]
+    return draw([panels], heads, [""], _names(names, labels), bar)
+
+
+def mosaic(
+    image: Image,
+    labels: Image,
+    *,
+    n: int = 9,
+    plane: str = "axial",
+    names: Sequence[str] | None = None,
+    window: Window | None = None,
+    margin_mm: float = 20.0,
+    fill: bool = False,
+    pet: Image | None = None,
+    pet_window: Window | None = None,
+) -> Figure:
+    """Draw slices through all of the tumor.
+
+    Parameters
+    ----------
+    image, labels, names, window, margin_mm, fill, pet, pet_window
+        As in `overlay`.
+    n : int, 1 to 100
+        Number of slices, in equal steps; fewer where fewer are labeled.
+    plane : {"axial", "coronal", "sagittal"}
+        Their plane.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Row by row from head to foot (coronal: front to back; sagittal: right to left).
+
+    Raises
+    ------
+    GeometryError
+        If the grids differ.
+    MaskError
+        If nothing is labeled.
+    ConfigError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> import habitat
+    >>> p = habitat.phantom()
+    >>> figure = habitat.plotting.mosaic(p.ct, p.truth, n=4, fill=True)
+    """
+    count, plane = integer("n", n, 1, 100), one_of("plane", plane, PLANES)
+    pictures = _pictures(image, pet, labels, None, margin_mm)
+    pixels, bar = _colored(pictures, window, pet_window)
+    panels = [
+        pictures.panel(pixels, plane, fill=fill, position=position)
+        for position in spread(pictures.labels > 0, plane, count)
+    ]
+    columns = math.ceil(math.sqrt(len(panels)))
+    rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+    blanks = [""] * len(panels)
+    return draw(rows, blanks[:columns], blanks[: len(rows)], _names(names, labels), bar)
+
+
+def plot_uncertainty(
+    image: Image,
+    uncertainty: Image,
+    labels: Image,
+    *,
+    planes: Sequence[str] = ("axial", "coronal", "sagittal"),
+    at: Sequence[float] | None = None,
+    names: Sequence[str] | None = None,
+    window: Window | None = None,
+    margin_mm: float = 20.0,
+) -> Figure:
+    """Draw how uncertain the habitat of each voxel is, over an image.
+
+    Parameters
+    ----------
+    image, labels, planes, at, names, window, margin_mm
+        As in `overlay`.
+    uncertainty : Image
+        0 (certain) to 1, on the grid of `image`: entropy divided by ln k, as
+        `HabitatResult.uncertainty`. NaN is left out.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    GeometryError
+        If the grids differ or `at` is outside the image.
+    MaskError
+        If nothing is labeled.
+    ConfigError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> import habitat
+    >>> p = habitat.phantom(radius_mm=12, margin_mm=15)
+    >>> r = habitat.segment(p.pet, p.ct, p.mask, k=2, method="gmm")
+    >>> grid = r.geometry.crop(r.box)
+    >>> figure = habitat.plotting.plot_uncertainty(
+    ...     r.images["HU"], habitat.Image(r.uncertainty, grid), r.on(grid)
+    ... )
+    """
+    if not uncertainty.geometry.same_as(labels.geometry):
+        raise GeometryError("grid differs from the labels'", "`uncertainty`")
+    margin = at_least("margin_mm", margin_mm, 0)
+    images = {IMAGE: image, "uncertainty": uncertainty}
+    pictures = Pictures.of(images, labels, at, margin)
+    known = (pictures.labels > 0) & np.isfinite(pictures.arrays["uncertainty"])
+    values = pictures.scaled("uncertainty", (0.0, 1.0))
+    pixels = pictures.gray(IMAGE, window)
+    pixels[known] = colormaps[_CERTAIN](values[known])[:, :3]
+    colors = colormaps[_CERTAIN](np.linspace(0, 1, 256))[None, :, :3]
+    title = f"Uncertainty (0: certain) over {pictures.head(IMAGE, window)}"
+    shown = _shown(planes, pictures)
+    panels = [pictures.panel(pixels, plane) for plane in shown]
+    heads = [p.capitalize() for p in shown]
+    bar = Bar(colors, 0.0, 1.0, title)
+    return draw([panels], heads, [""], _names(names, labels), bar)
 
 
 def plot_result(
@@ -96,6 +224,7 @@ def plot_result(
     names: Sequence[str] | None = None,
     windows: Mapping[str, Window] | None = None,
     at: Sequence[float] | None = None,
+    fill: bool = False,
 ) -> Figure:
     """Draw channels and habitats: axial, coronal and sagittal.
 
@@ -111,13 +240,15 @@ def plot_result(
         Values shown darkest and brightest, per channel; see `overlay`.
     at : sequence of float, mm, optional
         LPS point (x, y, z) the planes go through.
+    fill : bool
+        Color the habitats instead of drawing their contours.
 
     Returns
     -------
     matplotlib.figure.Figure
         One row a plane; one column a channel (the first 4, and how many more there are
-        in the last title), and a last one with the habitats' contours: PET in color
-        over CT where both are there, else the first channel.
+        in the last title), and a last one with the habitats: PET in color over CT, with
+        a color bar, where both are there, else the first channel.
 
     Raises
     ------
@@ -130,153 +261,91 @@ def plot_result(
     """
     more = len(images) - MOST
     images = dict(list(images.items())[:MOST])
-    pictures = _Pictures.of(images, labels, at, math.inf)
+    pictures = Pictures.of(images, labels, at, math.inf)
     chosen = dict(windows or {})
     grays = {c: pictures.gray(c, chosen.get(c)) for c in images}
-    fused, title = pictures.fused(grays, chosen)
-    heads = [_head(c, i, *pictures.window(c, chosen.get(c))) for c, i in images.items()]
+    fused, bar, title = next(iter(grays.values())), None, "Habitats"
+    if pair := pictures.pair():
+        fused, bar = pictures.washed(*pair, *(chosen.get(c) for c in pair))
+        title = "Fused, habitats"
     shown = _shown(tuple(PLANES), pictures)
     rows = [
         [
             *(pictures.panel(g, plane, False) for g in grays.values()),
-            pictures.panel(fused, plane, True),
+            pictures.panel(fused, plane, fill=fill),
         ]
         for plane in shown
     ]
     if more > 0:
         title += f"\n({more} more channel{'s' if more > 1 else ''})"
+    heads = [*(pictures.head(c, chosen.get(c)) for c in images), title]
     sides = [plane.capitalize() for plane in shown]
-    return draw(rows, [*heads, title], sides, _names(names, labels))
+    return draw(rows, heads, sides, _names(names, labels), bar)
 
 
-@dataclass(frozen=True, eq=False)
-class _Pictures:
-    """Channels and labels, cropped and upright, and where to cut them."""
+def thumbnail(
+    images: Mapping[str, Image], labels: Image, *, size_px: int = 160
+) -> Figure:
+    """Draw one small axial picture of a tumor, for pages of many patients.
 
-    arrays: dict[str, npt.NDArray[Any]]
-    units: dict[str, str | None]  # of acquired images: a map in HU is no CT
-    labels: npt.NDArray[Any]
-    turn: Upright
-    positions: dict[str, int]
+    Parameters
+    ----------
+    images, labels
+        As in `plot_result`: PET in color over CT, or the first channel.
+    size_px : int, 64 to 2000
+        Width and height at the figure's own 100 dots per inch; save with a larger
+        ``dpi`` for sharper screens.
 
-    @classmethod
-    def of(
-        cls,
-        images: Mapping[str, Image],
-        labels: Image,
-        at: Sequence[float] | None,
-        margin_mm: float,
-    ) -> _Pictures:
-        """Check, crop and turn."""
-        if not images:
-            raise ConfigError("has no channel", "`images`")
-        for channel, image in images.items():
-            if not image.geometry.same_as(labels.geometry):
-                what = f"grid differs from the labels': {image.geometry.shape} voxels"
-                what += f" of {image.geometry.spacing} mm (z, y, x), not "
-                what += f"{labels.geometry.shape} of {labels.geometry.spacing}"
-                fix = "bring the labels there first: result.on(image)"
-                raise GeometryError(what, f"`{channel}`", fix)
-        if labels.array.min() < 0 or np.any(labels.array % 1):
-            what, fix = "must be whole numbers", "bring labels by result.on(image)"
-            raise MaskError(what, "`labels`", fix)
-        if not (labels.array > 0).any():
-            raise MaskError("no voxel is > 0", "`labels`")
-        box = _around(labels, margin_mm)
-        turn = upright(labels.geometry.crop(box))
-        turned = turn.turn(labels.array[box])
-        return cls(
-            arrays={c: turn.turn(i.array[box]) for c, i in images.items()},
-            units={c: None if i.is_map else i.unit for c, i in images.items()},
-            labels=turned,
-            turn=turn,
-            positions=_positions(turned > 0, turn, at),
-        )
+    Returns
+    -------
+    matplotlib.figure.Figure
+        With letters and a scale bar, without title and legend.
 
-    def window(self, channel: str, window: Window | None) -> Window:
-        """Values shown at the two ends of the gray scale."""
-        unit = self.units[channel] or ""
-        if window is None and unit in WINDOWS:
-            return WINDOWS[unit]
-        if window is None:
-            values = self.arrays[channel][self.labels > 0].astype(np.float64)
-            window = _window_from(values[np.isfinite(values)], unit.startswith("SUV"))
-        low, high = (float(v) for v in window)
-        if not low < high:
-            raise ConfigError(f"must be (low, high), got {window}", "`window`")
-        return low, high
-
-    def scaled(self, channel: str, window: Window | None) -> Pixels:
-        """Values from 0 (low end of the window) to 1."""
-        low, high = self.window(channel, window)
-        values = np.nan_to_num(self.arrays[channel].astype(np.float64), nan=low)
-        return np.clip((values - low) / (high - low), 0, 1)
-
-    def gray(self, channel: str, window: Window | None) -> Pixels:
-        """Gray, PET dark on white; shape (z, y, x, 3)."""
-        values = self.scaled(channel, window)
-        if (self.units[channel] or "").startswith("SUV"):
-            values = 1 - values
-        return np.repeat(values[..., None], 3, axis=-1)
-
-    def fused(
-        self, grays: Mapping[str, Pixels], windows: Mapping[str, Window]
-    ) -> tuple[Pixels, str]:
-        """PET in color over CT; the first channel where one of them is missing."""
-        hot = [c for c, u in self.units.items() if (u or "").startswith("SUV")]
-        ground = [c for c, u in self.units.items() if u == "HU"]
-        if not (hot and ground):
-            return next(iter(grays.values())), "Habitats"
-        values = self.scaled(hot[0], windows.get(hot[0]))
-        color = colormaps["hot"](values * _HOTTEST)[..., :3]
-        weight = (_VEIL * values)[..., None]
-        return grays[ground[0]] * (1 - weight) + color * weight, "Fused, habitats"
-
-    def panel(self, pixels: Pixels, plane: str, outlined: bool) -> Panel:
-        """Cut one plane."""
-        position = self.positions[plane]
-        down, across = (
-            s for i, s in enumerate(self.turn.spacing) if i != PLANES[plane][0]
-        )
-        section = cut(self.labels, plane, position)
-        return Panel(
-            pixels=cut(pixels, plane, position),
-            step=(down, across),
-            letters=PLANES[plane][2],
-            labels=section if outlined else None,
-        )
+    Examples
+    --------
+    >>> import habitat
+    >>> p = habitat.phantom()
+    >>> r = habitat.segment(p.pet, p.ct, p.mask)
+    >>> labels = r.on(r.images["HU"])
+    >>> figure = habitat.plotting.thumbnail(r.images, labels, size_px=160)
+    """
+    size = integer("size_px", size_px, 64, 2000) / _DPI
+    pictures = Pictures.of(images, labels, None, _NEAR_MM)
+    pixels: Pixels
+    if pair := pictures.pair():
+        pixels, _ = pictures.washed(*pair, None, None)
+    else:
+        pixels = pictures.gray(next(iter(images)), None)
+    panel = pictures.panel(pixels, "axial", noted=False)
+    inch = size / max(panel.size)
+    width, height = (s * inch / size for s in panel.size)
+    figure = HabitatFigure((size, size), dpi=_DPI, facecolor="black")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes(((1 - width) / 2, (1 - height) / 2, width, height))
+    show(axes, panel, inch, habitat_colors(int(labels.array.max())))
+    return figure
 
 
-def _around(labels: Image, margin_mm: float) -> Box:
-    shape = labels.geometry.shape
-    if math.isinf(margin_mm):
-        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
-    margin = [math.ceil(margin_mm / s) for s in labels.geometry.spacing]
-    return grow(bounding_box(labels.array > 0), margin, shape)
+def _pictures(
+    image: Image,
+    pet: Image | None,
+    labels: Image,
+    at: Sequence[float] | None,
+    margin_mm: float,
+) -> Pictures:
+    images = {IMAGE: image} | ({} if pet is None else {PET: pet})
+    return Pictures.of(images, labels, at, at_least("margin_mm", margin_mm, 0))
 
 
-def _positions(
-    inside: npt.NDArray[np.bool_], turn: Upright, at: Sequence[float] | None
-) -> dict[str, int]:
-    if at is None:
-        return {plane: largest_section(inside, plane) for plane in PLANES}
-    index = np.rint(turn.index(at)).astype(int)
-    if (index < 0).any() or (index >= inside.shape).any():
-        what = f"LPS point {tuple(float(v) for v in at)} is outside the picture"
-        raise GeometryError(what, "`at`", "give a point in the tumor, in mm")
-    return {plane: int(index[axis]) for plane, (axis, _, _) in PLANES.items()}
+def _colored(
+    pictures: Pictures, window: Window | None, pet_window: Window | None
+) -> tuple[Pixels, Bar]:
+    if PET in pictures.images:
+        return pictures.washed(IMAGE, PET, window, pet_window)
+    return pictures.gray(IMAGE, window), pictures.gray_bar(IMAGE, window)
 
 
-def _window_from(values: npt.NDArray[np.float64], suv: bool) -> Window:
-    if values.size == 0:
-        return 0.0, 1.0
-    if suv:
-        return 0.0, max(5.0, float(np.ceil(np.percentile(values, 99.5))))
-    low, high = (float(v) for v in np.percentile(values, (1, 99)))
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
-
-
-def _shown(planes: Sequence[str], pictures: _Pictures) -> list[str]:
+def _shown(planes: Sequence[str], pictures: Pictures) -> list[str]:
     """Keep the planes that are more than one voxel high and wide, if there are any."""
     wanted = [one_of("planes", p, PLANES) for p in planes]
     thick = [
@@ -294,13 +363,3 @@ def _names(names: Sequence[str] | None, labels: Image) -> list[str]:
         raise ConfigError(f"has {len(out)} names for {most} habitats", "`names`")
     habitat_colors(len(out))
     return out
-
-
-def _head(channel: str, image: Image, low: float, high: float) -> str:
-    unit = image.unit or ""
-    values = f"{low:.3g} to {high:.3g}".replace("-", "\N{MINUS SIGN}")
-    if image.is_map:  # their names are long
-        return f"{channel}\n{unit} {values}".replace("\n ", "\n")
-    name = {"SUVbw": "PET", "HU": "CT"}.get(channel, channel)
-    shown = f"{name} {unit}" if unit and unit != name else name
-    return f"{shown} {values}"

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from habitat.plotting._layout import HabitatFigure
+from habitat.plotting._layout import one_axes
 
 _F64 = npt.NDArray[np.float64]
 
 _FONT, _LINE, _RESULT = 8.0, "#4a4a4a", "#d1495b"
-_TICK, _CLOSE = (
-    0.12,
-    0.035,
-)  # of a row; of the width: labels nearer go to the other side
+_TICK, _CLOSE = 0.12, 0.035  # of a row; of the width: nearer labels are left out
 
 
 def round_values(low: float, high: float, most: int = 5) -> list[float]:
@@ -33,6 +29,8 @@ def plot_nomogram(
     total: _F64,
     probability: _F64,
     outcome: str,
+    *,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw a nomogram.
 
@@ -44,6 +42,8 @@ def plot_nomogram(
         Marks of the last ruler.
     outcome : str
         Class whose probability it is.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
 
     Returns
     -------
@@ -57,14 +57,7 @@ def plot_nomogram(
     rows += [(n, v, p / 100.0, _LINE) for n, (v, p) in features.items()]
     rows.append(("Total points", sums, sums / most, _LINE))
     rows.append((f"Probability of {outcome}", probability, total / most, _RESULT))
-    figure = HabitatFigure(
-        figsize=(6.5, 0.42 * len(rows) + 0.3),
-        dpi=200,
-        facecolor="white",
-        layout="constrained",
-    )
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = one_axes(ax, (6.5, 0.42 * len(rows) + 0.3))
     for i, (_, values, at, color) in enumerate(rows):
         _ruler(axes, -float(i), values, at, color, whole=i in (0, len(rows) - 2))
     axes.set_yticks([-float(i) for i in range(len(rows))], [row[0] for row in rows])
@@ -76,7 +69,7 @@ def plot_nomogram(
 
 
 def _ruler(
-    axes: Any, y: float, values: _F64, at: _F64, color: str, *, whole: bool
+    axes: Axes, y: float, values: _F64, at: _F64, color: str, *, whole: bool
 ) -> None:
     """A line with marks; a label too near to the last one has no place."""
     ends = (0.0, 1.0) if whole or not len(at) else (at.min(), at.max())

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from habitat.plotting._layout import HabitatFigure
+from habitat.plotting._layout import blank, one_axes
 
 _FONT = 8.0
 _MODEL, _OTHER, _LINE, _BAND = "#2b5fa8", "#8a8f98", "#4a4a4a", "#dfe6ee"
@@ -18,7 +17,7 @@ _MOST = 20  # features
 _BARS = 0.15  # height of the highest bar of the histogram under a calibration curve
 
 
-def plot_roc(roc: pd.DataFrame, label: str) -> Figure:
+def plot_roc(roc: pd.DataFrame, label: str, *, ax: Axes | None = None) -> Figure:
     """Draw a ROC curve.
 
     Parameters
@@ -27,17 +26,82 @@ def plot_roc(roc: pd.DataFrame, label: str) -> Figure:
         Columns: false_positive_rate, sensitivity.
     label : str
         Words of the AUC and its interval.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    figure, axes = _figure((3.0, 3.0))
+    figure, axes = one_axes(ax, (3.0, 3.0))
     _roc(axes, roc, label)
     return figure
 
 
-def plot_calibration(curve: pd.DataFrame, label: str) -> Figure:
+def precision_recall(roc: pd.DataFrame, prevalence: float) -> pd.DataFrame:
+    """Precision and recall at each threshold of a ROC curve.
+
+    Parameters
+    ----------
+    roc : DataFrame
+        Columns: false_positive_rate, sensitivity.
+    prevalence : float
+        Share of events among the cases of the curve.
+
+    Returns
+    -------
+    DataFrame
+        Columns: recall, precision; without thresholds that call nothing positive.
+    """
+    hits = prevalence * roc["sensitivity"]
+    called = hits + (1 - prevalence) * roc["false_positive_rate"]
+    table = pd.DataFrame({"recall": roc["sensitivity"], "precision": hits / called})
+    kept: pd.DataFrame = table[called > 0].reset_index(drop=True)
+    return kept
+
+
+def plot_pr(
+    roc: pd.DataFrame, prevalence: float, label: str, *, ax: Axes | None = None
+) -> Figure:
+    """Draw precision against recall.
+
+    Parameters
+    ----------
+    roc : DataFrame
+        Columns: false_positive_rate, sensitivity.
+    prevalence : float
+        Share of events among the cases of the curve: a line, what chance reaches.
+    label : str
+        Words of the average precision and its interval.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = one_axes(ax, (3.0, 3.0))
+    table = precision_recall(roc, prevalence).sort_values("recall", kind="stable")
+    axes.axhline(prevalence, color=_LINE, lw=0.7, ls=":")
+    precision = table["precision"].to_numpy()
+    # a step has the precision of the threshold that reaches its recall
+    axes.step(
+        np.append(0.0, table["recall"]),
+        np.append(precision[:1], precision),
+        where="pre",
+        color=_MODEL,
+        lw=1.6,
+    )
+    axes.set_xlabel("Recall (sensitivity)", fontsize=_FONT)
+    axes.set_ylabel("Precision (positive predictive value)", fontsize=_FONT)
+    axes.text(0.97, 0.04, label, ha="right", fontsize=7, transform=axes.transAxes)
+    _square(axes)
+    return figure
+
+
+def plot_calibration(
+    curve: pd.DataFrame, label: str, *, ax: Axes | None = None
+) -> Figure:
     """Draw observed shares of events against probability.
 
     Parameters
@@ -46,47 +110,53 @@ def plot_calibration(curve: pd.DataFrame, label: str) -> Figure:
         Columns: kind ("smooth", "group" or "bin"), p, observed, low, high, n.
     label : str
         Words of slope and intercept.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    figure, axes = _figure((3.0, 3.0))
+    figure, axes = one_axes(ax, (3.0, 3.0))
     _calibration(axes, curve, label)
     return figure
 
 
-def plot_decision(curve: pd.DataFrame) -> Figure:
+def plot_decision(curve: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
     """Draw net benefit against threshold.
 
     Parameters
     ----------
     curve : DataFrame
         Columns: threshold, model, all, and if there is a band low, high.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    figure, axes = _figure((3.4, 2.8))
+    figure, axes = one_axes(ax, (3.4, 2.8))
     _decision(axes, curve)
     return figure
 
 
-def plot_importance(selected: pd.DataFrame) -> Figure:
+def plot_importance(selected: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
     """Draw in how many folds each feature was kept, the most frequent 20.
 
     Parameters
     ----------
     selected : DataFrame
         Columns: feature, share.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     rows = selected.head(_MOST).iloc[::-1]
-    figure, axes = _figure((5.2, 0.8 + 0.19 * max(len(rows), 1)))
+    figure, axes = one_axes(ax, (5.2, 0.8 + 0.19 * max(len(rows), 1)))
     axes.barh(np.arange(len(rows)), 100 * rows["share"], color=_MODEL, height=0.6)
     axes.set_yticks(np.arange(len(rows)), rows["feature"].tolist(), fontsize=6.5)
     axes.set_xlim(0, 100)
@@ -95,7 +165,7 @@ def plot_importance(selected: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_areas(areas: pd.DataFrame, metric: str) -> Figure:
+def plot_areas(areas: pd.DataFrame, metric: str, *, ax: Axes | None = None) -> Figure:
     """Draw the AUC of a model and of all that ran beside it.
 
     Parameters
@@ -104,12 +174,14 @@ def plot_areas(areas: pd.DataFrame, metric: str) -> Figure:
         Columns: model, value, low, high; the model first.
     metric : str
         Words for the axis.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    figure, axes = _figure((4.2, 0.8 + 0.24 * len(areas)))
+    figure, axes = one_axes(ax, (4.2, 0.8 + 0.24 * len(areas)))
     _areas(axes, areas, metric)
     return figure
 
@@ -121,23 +193,15 @@ def plot_evaluation(
     labels: Mapping[str, str],
 ) -> Figure:
     """Draw everything in one figure; see the single plots."""
-    n = 1 + 3 * bool(curves)
-    figure, first = _figure((7.2, 6.0) if curves else (4.2, 3.0), 2 if curves else 1)
-    _areas(first, areas, metric)
-    if n > 1:
+    figure = blank((7.2, 6.0) if curves else (4.2, 3.0))
+    side = 2 if curves else 1
+    _areas(figure.add_subplot(side, side, 1), areas, metric)
+    if curves:
         _roc(figure.add_subplot(2, 2, 2), curves["roc"], labels["roc"])
         third = figure.add_subplot(2, 2, 3)
         _calibration(third, curves["calibration"], labels["calibration"])
         _decision(figure.add_subplot(2, 2, 4), curves["decision"])
     return figure
-
-
-def _figure(size: tuple[float, float], side: int = 1) -> tuple[Figure, Axes]:
-    figure = HabitatFigure(
-        figsize=size, dpi=200, facecolor="white", layout="constrained"
-    )
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot(side, side, 1)
 
 
 def _areas(axes: Axes, areas: pd.DataFrame, metric: str) -> None:

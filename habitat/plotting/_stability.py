@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from habitat.plotting._colors import habitat_colors
-from habitat.plotting._layout import Color, HabitatFigure
+from habitat.plotting._layout import Color, below, blank, one_axes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,13 +20,17 @@ _BANDS = (0.5, 0.75, 0.9)  # moderate, good, excellent (Koo & Li 2016)
 _SPREAD = 0.8  # share of a perturbation's width that its habitats take
 
 
-def plot_stability(table: pd.DataFrame, icc: pd.DataFrame) -> Figure:
+def plot_stability(
+    table: pd.DataFrame, icc: pd.DataFrame, *, ax: Axes | None = None
+) -> Figure:
     """Draw Dice by perturbation and habitat; beside it the ICC, if there are any.
 
     Parameters
     ----------
     table, icc : DataFrame
         As in `habitat.reliability.Stability`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw Dice; the ICC is then left out.
 
     Returns
     -------
@@ -37,41 +39,37 @@ def plot_stability(table: pd.DataFrame, icc: pd.DataFrame) -> Figure:
         perturbations together; filled ICC(A,1) with its interval, hollow ICC(C,1).
     """
     k = int(table["habitat"].max())
-    colors = habitat_colors(k)
+    colors, habitats = habitat_colors(k), [f"H{h}" for h in range(1, k + 1)]
     names = [n for n in table["perturbation"].unique() if n != "none"]
+    if ax is not None:
+        _dice(ax, table, names, colors)
+        below(ax, False, habitats, min(k, 10))
+        return one_axes(ax, (0.0, 0.0))[0]
     widths = [max(2.4, 0.75 * len(names))]
     shown = icc
     if len(icc):
         shown = icc[icc["perturbation"] == icc["perturbation"].iloc[-1]]
         widths.append(2.6)
     height = max(_HEIGHT_IN, 0.9 + _ROW_IN * len(shown))
-    figure = HabitatFigure(figsize=(sum(widths) + 1.2, height), dpi=200)
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained")
+    figure = blank((sum(widths) + 1.2, height))
     axes = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
     _dice(axes[0], table, names, colors)
     if len(icc):
         _icc(axes[1], shown, colors)
-    for one in axes:
-        one.tick_params(labelsize=_FONT - 1, length=2)
-        one.spines[["top", "right"]].set_visible(False)
     figure.suptitle(
         "Dot: one draw of one case; bar: median",
         size=_FONT, x=0.01, ha="left",
     )  # fmt: skip
-    handles = [
-        Line2D([], [], marker="o", ls="", color=c, mec="black", mew=0.4, label=f"H{h}")
-        for h, c in enumerate(colors, start=1)
-    ]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(k, 10),
-        fontsize=_FONT - 0.5, frameon=False, handletextpad=0.2, columnspacing=1.2,
-    )  # fmt: skip
+    below(axes[0], True, habitats, min(k, 10))
     return figure
 
 
 def plot_precision(
-    summary: pd.DataFrame, repeatable: Sequence[str], limit: float
+    summary: pd.DataFrame,
+    repeatable: Sequence[str],
+    limit: float,
+    *,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw the voxelwise ICC of each map under each perturbation.
 
@@ -83,6 +81,8 @@ def plot_precision(
         Maps whose names are black, all others are gray.
     limit : float
         Where a line is drawn.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
 
     Returns
     -------
@@ -92,10 +92,7 @@ def plot_precision(
     maps, names = (list(summary[c].unique()) for c in ("map", "perturbation"))
     colors = habitat_colors(len(names))
     height = max(_HEIGHT_IN, 1.0 + _ROW_IN * len(maps) * max(1.0, len(names) / 3))
-    figure = HabitatFigure(figsize=(5.2, height), dpi=200)
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained")
-    axes = figure.subplots()
+    figure, axes = one_axes(ax, (5.2, height))
     step = _SPREAD / len(names)
     for i, (name, color) in enumerate(zip(names, colors, strict=True)):
         rows = summary[summary["perturbation"] == name]
@@ -115,10 +112,13 @@ def plot_precision(
     cases = int(summary["cases"].max())
     median = f"median of {cases} cases" if cases > 1 else "1 case"
     axes.set_xlabel(f"Voxelwise ICC(A,1) to its lower limit; {median}", fontsize=_FONT)
-    axes.tick_params(labelsize=_FONT - 1, length=2)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        loc="outside lower center", ncols=min(len(names), 5),
+    _frame(axes)
+    place: dict[str, Any] = {"loc": "outside lower center"}
+    if ax is not None:
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
+    where = figure if ax is None else ax
+    where.legend(
+        *axes.get_legend_handles_labels(), **place, ncols=min(len(names), 5),
         fontsize=_FONT - 0.5, frameon=False, handletextpad=0.2, columnspacing=1.2,
     )  # fmt: skip
     return figure
@@ -148,6 +148,7 @@ def _dice(
     axes.set_ylabel("Dice with the unperturbed map", fontsize=_FONT)
     axes.grid(axis="y", lw=0.3)
     axes.set_axisbelow(True)
+    _frame(axes)
 
 
 def _icc(axes: Axes, icc: pd.DataFrame, colors: list[Color]) -> None:
@@ -168,3 +169,9 @@ def _icc(axes: Axes, icc: pd.DataFrame, colors: list[Color]) -> None:
     axes.invert_yaxis()
     rated = f"{int(icc['subjects'].max())} cases"
     axes.set_xlabel(f"ICC(A,1), hollow ICC(C,1); {rated}", fontsize=_FONT)
+    _frame(axes)
+
+
+def _frame(axes: Axes) -> None:
+    axes.tick_params(labelsize=_FONT - 1, length=2)
+    axes.spines[["top", "right"]].set_visible(False)

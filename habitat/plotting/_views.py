@@ -46,6 +46,16 @@ class Upright:
             upright[axis] = self.geometry.shape[self.order[axis]] - 1 - upright[axis]
         return upright
 
+    def place(self, plane: str, position: int) -> str:
+        """Where a slice is in the patient: letter and mm, at the slice's middle."""
+        index = (np.array(self.geometry.shape, dtype=np.float64) - 1) / 2
+        axis = PLANES[plane][0]
+        array_axis = self.order[axis]
+        last = self.geometry.shape[array_axis] - 1
+        index[array_axis] = last - position if axis in self.flipped else position
+        value = float(self.geometry.world(index)[2 - axis])
+        return f"{('IS', 'AP', 'RL')[axis][value > 0]} {abs(value):.1f}"
+
 
 def upright(geometry: Geometry) -> Upright:
     """Find the turn and flips that bring a grid upright."""
@@ -76,6 +86,18 @@ def largest_section(inside: npt.NDArray[np.bool_], plane: str) -> int:
     area = inside.sum(axis=others)
     best = np.flatnonzero(area == area.max())
     return int(best[len(best) // 2])
+
+
+def spread(inside: npt.NDArray[np.bool_], plane: str, n: int) -> list[int]:
+    """Indices of n labeled slices in equal steps, from head, front or right; or all."""
+    axis, bottom_up, _ = PLANES[plane]
+    others = tuple(a for a in range(3) if a != axis)
+    labeled = np.flatnonzero(inside.any(axis=others))
+    n = min(n, len(labeled))
+    found = [
+        int(i) for i in labeled[((np.arange(n) + 0.5) * len(labeled) / n).astype(int)]
+    ]
+    return found if bottom_up else found[::-1]
 
 
 def edges(

@@ -7,6 +7,7 @@ from . import features as features
 from . import maps as maps
 from . import mil as mil
 from . import reliability as reliability
+from . import reports as reports
 from . import selection as selection
 from . import training as training
 from .case import Case as Case
@@ -43,6 +44,7 @@ from .population import HabitatModel as HabitatModel
 from .reliability import feature_precision as feature_precision
 from .reliability import map_precision as map_precision
 from .reliability import stability as stability
+from .reports import report as report
 from .result import HabitatResult as HabitatResult
 from .segmentation import segment as segment
 from .segmentation import segment_channels as segment_channels

@@ -53,15 +53,12 @@ Dask = Annotated[str | None, typer.Option(help="address of a Dask scheduler")]
 
 @app.command()
 def demo(out: Out = Path("habitat_demo"), k: Count = 4) -> None:
-    """Segment the generated samples and write results and pictures."""
+    """Go from the generated samples to habitats, features, a classifier and a report."""
     from habitat.demo import run
-    from habitat.result import PICTURE
 
-    results = run(out, k=k)
-    first = next(iter(results))
-    _show(results[first], out / first)
-    typer.echo(f"\nAll {len(results)} generated cases are in {out.resolve()}")
-    typer.echo(f"Look first at {(out / first / PICTURE).resolve()}")
+    page = run(out, k=k)
+    typer.echo(f"All results on the generated cases are in {out.resolve()}")
+    typer.echo(f"Look first at {page.resolve()}")
 
 
 @app.command()

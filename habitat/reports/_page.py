@@ -112,6 +112,7 @@ class Row:
     """Blocks side by side; below each other where the page is narrow."""
 
     blocks: Sequence[Any]
+    only_print: bool = False  # side by side on paper, large on a screen
     template: ClassVar[str] = "row"
 
 

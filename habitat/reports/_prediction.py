@@ -1,0 +1,194 @@
+"""What a trained classifier says of one tumor, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from habitat.classifiers import HabitatClassifier
+from habitat.cohort._tables import read_table
+from habitat.errors import ConfigError, ModelError
+from habitat.features import extract, wide
+from habitat.mil import Bags, MILClassifier
+from habitat.population import HabitatModel
+from habitat.reports._page import Notes, Table, Text, cell
+from habitat.result import FEATURES as SAVED
+from habitat.result import HabitatResult
+from habitat.saving import read_json
+from habitat.selection import block, with_columns
+from habitat.training._extraction import from_json
+from habitat.training._predict import _classifier
+from habitat.training._train import CLASSIFIER, FEATURES, FORMAT, HABITATS, JSON
+
+MOST = 15  # features shown
+_ALWAYS = ("volume_ml", "fraction", "SUVbw_mean", "HU_mean")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A prediction in words and tables; empty parts where there is none."""
+
+    answer: str
+    ranks: Sequence[Any] = ()
+    reasons: Sequence[Any] = ()
+    warnings: Sequence[str] = field(default_factory=tuple)
+
+
+def judge(result: HabitatResult, folder: Path | None, training: Path) -> Judged:
+    """Predict with the classifier of `train`.
+
+    Parameters
+    ----------
+    result : HabitatResult
+    folder : path, optional
+        Where it is saved; its features.csv is used if it is there.
+    training : path
+        Folder of `train`.
+
+    Raises
+    ------
+    ConfigError
+        If the tumor was segmented with other habitats than those of the training.
+    ModelError
+        If the classifier cannot be read, or needs features that are not there.
+    """
+    about = read_json(training / JSON, FORMAT, (), ModelError)
+    _check_habitats(result, about, training)
+    table = _features(result, folder, about)
+    classifier = _classifier(training / CLASSIFIER)
+    cohort = read_table(training / FEATURES)
+    if isinstance(classifier, MILClassifier):
+        bags = Bags.from_table(table)
+        p, outside = classifier.predict_proba(bags)[0], classifier.outside(bags)
+        reasons = [_scores(classifier, bags)]
+    else:
+        p, outside = classifier.predict_proba(table)[0], classifier.outside(table)
+        reasons = _contributions(classifier, table)
+    beyond = [str(name) for name in outside.columns if outside[name].any()]
+    return Judged(
+        _answer(classifier, p, beyond),
+        [_ranks(table, cohort, getattr(classifier, "selected_", ()))],
+        reasons,
+        _warnings(beyond),
+    )
+
+
+def _check_habitats(
+    result: HabitatResult, about: Mapping[str, Any], training: Path
+) -> None:
+    if about["made"]:
+        wanted: str | None = HabitatModel.load(training / HABITATS).sha256
+    else:
+        wanted = (about["batch"] or {}).get("model")
+    used = result.params["arguments"].get("model")
+    if used != wanted:
+        what = "was trained on habitats of another model than that of this result"
+        fix = "segment the tumor with the habitat model of the training"
+        raise ConfigError(what, str(training), fix)
+
+
+def _features(
+    result: HabitatResult, folder: Path | None, about: Mapping[str, Any]
+) -> pd.DataFrame:
+    if folder is not None and (folder / SAVED).is_file():
+        saved: pd.DataFrame = wide(read_table(folder / SAVED))
+        return saved
+    options = from_json(about["extraction"])
+    made: pd.DataFrame = wide(extract(result, **options))
+    return made
+
+
+def _answer(
+    classifier: HabitatClassifier | MILClassifier, p: Any, beyond: Sequence[str]
+) -> str:
+    classes = classifier.classes_
+    if len(classes) == 2:
+        said = classes[int(p[1] >= classifier.threshold_)]
+        text = (
+            f"Probability of {classes[1]}: {p[1]:.2f}; at the threshold of the "
+            f"training ({classifier.threshold_:.2f}) this is {said}."
+        )
+    else:
+        parts = ", ".join(f"{c} {v:.2f}" for c, v in zip(classes, p, strict=True))
+        text = f"Probabilities: {parts}."
+    where = (
+        f"{len(beyond)} of its features lie outside the training range."
+        if beyond
+        else "All features of the model lie inside the training range."
+    )
+    return f"{text} {where}"
+
+
+def _warnings(beyond: Sequence[str]) -> tuple[str, ...]:
+    said = "The prediction is of a research model that nobody validated for patients."
+    if not beyond:
+        return (said,)
+    names = ", ".join(beyond[:5]) + (", ..." if len(beyond) > 5 else "")
+    return (said, f"Outside the range of the training cases: {names}.")
+
+
+def _ranks(table: pd.DataFrame, cohort: pd.DataFrame, selected: Sequence[str]) -> Table:
+    """Percentile of each feature within the training cohort."""
+    own = [n for n in map(str, table.columns) if _is_shown(n) and n not in selected]
+    names = [n for n in (*selected, *own) if n in table and n in cohort][:MOST]
+    rows = []
+    for name in names:
+        value = float(pd.to_numeric(table[name], errors="coerce").iloc[0])
+        others = pd.to_numeric(cohort[name], errors="coerce").dropna().to_numpy()
+        rank = np.nan
+        if others.size and np.isfinite(value):
+            rank = 100 * ((others < value).mean() + (others == value).mean() / 2)
+        low, high = np.quantile(others, (0.05, 0.95)) if others.size else (np.nan,) * 2
+        used = "yes" if name in selected else ""
+        span = f"{cell(float(low))} to {cell(float(high))}"
+        percentile = cell(None) if np.isnan(rank) else f"{rank:.0f}"
+        rows.append([name, cell(value), percentile, span, used])
+    columns = [
+        "feature",
+        "value",
+        "percentile",
+        "5th to 95th of the cohort",
+        "in model",
+    ]
+    return Table(columns, rows, f"Beside {len(cohort)} training cases.")
+
+
+def _is_shown(name: str) -> bool:
+    return name == "tumor_volume_ml" or (
+        block(name) == "habitats" and name.partition("_")[2] in _ALWAYS
+    )
+
+
+def _contributions(classifier: HabitatClassifier, table: pd.DataFrame) -> list[Any]:
+    """Coefficient times standardized value, of a logistic model of two classes."""
+    if classifier.model != "logistic" or len(classifier.classes_) > 2:
+        text = "Contributions of single features are given for logistic models only."
+        return [Text(text, "small")]
+    rows = classifier.coefficients_.iloc[:-1]
+    given = with_columns(table, rows["feature"])[rows["feature"].tolist()]
+    values = given.apply(pd.to_numeric, errors="coerce").to_numpy(float)[0]
+    scaled = (values - rows["mean"].to_numpy()) / rows["sd"].to_numpy()
+    parts = np.nan_to_num(scaled) * rows["coefficient"].to_numpy()
+    order = np.argsort(-np.abs(parts), kind="stable")[:MOST]
+    names = rows["feature"].tolist()
+    cells = [
+        [names[i], cell(values[i]), cell(scaled[i]), cell(parts[i])] for i in order
+    ]
+    columns = ["feature", "value", "standardized", "log-odds it adds"]
+    toward = f"Positive: toward {classifier.classes_[1]}."
+    blocks: list[Any] = [Table(columns, cells, toward)]
+    if np.isnan(values).any():
+        blocks.append(Notes(["Features without a value count as the training median."]))
+    return blocks
+
+
+def _scores(classifier: MILClassifier, bags: Bags) -> Table:
+    scores = np.atleast_1d(classifier.instance_scores(bags))
+    pairs = zip(bags.instance_names, scores.tolist(), strict=True)
+    rows = [[str(name).rpartition(":")[2], cell(score)] for name, score in pairs]
+    return Table(["habitat", "score"], rows, "Higher: toward the later class.")

@@ -53,7 +53,7 @@ Dask = Annotated[str | None, typer.Option(help="address of a Dask scheduler")]
 
 @app.command()
 def demo(out: Out = Path("habitat_demo"), k: Count = 4) -> None:
-    """Go from the generated samples to habitats, features, a classifier and a report."""
+    """Go from generated samples to habitats, features, a classifier and a report."""
     from habitat.demo import run
 
     page = run(out, k=k)

@@ -151,6 +151,7 @@ def test_an_interval_stays_within_0_and_1():
     # (alpha / 2)^(1 / n), Clopper and Pearson of 20 of 20
     assert (low, high) == (pytest.approx(0.8316, abs=1e-4), 1.0)
     assert "exact" in how
+    assert np.isnan(_metrics.delong_interval(0.5, 0.0, 20)[:2]).all()
 
 
 def test_equal_scores_do_not_differ():
@@ -186,7 +187,8 @@ def test_the_corrected_t_is_wider_than_the_plain_one():
     assert found.high - found.low == pytest.approx(width)
     assert found.value == pytest.approx(values.mean())
     assert np.isnan(_intervals.corrected_t([0.3], 80, 20).low)
-    assert _intervals.corrected_t([0.3, 0.3], 80, 20).p == 0
+    assert np.isnan(_intervals.corrected_t([0.3, 0.3], 80, 20)[1:]).all()
+    assert _intervals.corrected_t([0.0, 0.0], 80, 20) == (0, 0, 0, 1)
 
 
 def test_the_bootstrap_covers_what_delong_covers():
@@ -244,6 +246,11 @@ def test_calibration_of_classes_that_are_told_apart_has_no_slope():
     found = _calibration.calibration([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])
     assert np.isnan(found.slope)
     assert np.isfinite(found.ici)
+
+
+def test_calibration_of_next_to_nothing():
+    assert np.isnan(_calibration.calibration([0, 1], [0.0, 0.0]).oe)
+    assert np.isnan(_calibration.calibration([1], [0.5]).slope)
 
 
 def test_the_curve_has_all_cases_in_its_groups():

@@ -70,7 +70,7 @@ def calibration(y: npt.ArrayLike, p: npt.ArrayLike) -> Calibration:
     expected = float(given.sum())
     events = float(truth.sum())
     spread = half * np.sqrt(max(1 - events / truth.size, 0.0) / max(events, 1e-12))
-    oe = events / expected
+    oe = events / expected if expected else np.nan
     chi2, df = _hosmer_lemeshow(truth, given)
     zs = _spiegelhalter(truth, given)
     return Calibration(
@@ -137,7 +137,7 @@ def _hosmer_lemeshow(y: Floats, p: Floats) -> tuple[float, int]:
 
 def smooth(p: Floats, y: Floats, at: Floats, span: float = SPAN) -> Floats:
     """Share of events near each point: local lines, tricube weights, within [0, 1]."""
-    width = max(2, int(np.ceil(span * p.size)))
+    width = min(max(2, int(np.ceil(span * p.size))), p.size)
     out = np.empty(at.size)
     for i, x in enumerate(at):
         distance = np.abs(p - x)

@@ -30,7 +30,8 @@ def corrected_t(
     -----
     Training parts overlap, so the plain variance of the mean is too small: it is
     multiplied by ``1/J + n_test/n_train`` in place of ``1/J`` (Nadeau and Bengio, Mach
-    Learn 2003;52:239), with J - 1 degrees of freedom. One value has no interval.
+    Learn 2003;52:239), with J - 1 degrees of freedom. One value has no interval, nor
+    have values that are all alike, but for zeros.
 
     Examples
     --------
@@ -44,8 +45,10 @@ def corrected_t(
     if n < 2:
         return Difference(mean, np.nan, np.nan, np.nan)
     se = float(np.sqrt(given.var(ddof=1) * (1 / n + n_test / n_train)))
+    if se == 0 and mean == 0:
+        return Difference(0.0, 0.0, 0.0, 1.0)
     if se == 0:
-        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0)
+        return Difference(mean, np.nan, np.nan, np.nan)
     half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * se
     p = float(2 * stats.t.sf(abs(mean) / se, n - 1))
     return Difference(mean, mean - half, mean + half, p)

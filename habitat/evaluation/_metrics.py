@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 LEVEL = 0.95
+EXACT = "exact for a share of 0 or 1"
 
 
 def auc(y: npt.ArrayLike, score: npt.ArrayLike) -> float:
@@ -103,7 +104,8 @@ def delong_interval(
     """Interval of an AUC on the logit scale.
 
     An AUC of 0 or 1 has no variance; its other end is then the exact one of a share of
-    0 or 1 (Clopper and Pearson) of as many cases as the smaller class has.
+    0 or 1 (Clopper and Pearson) of as many cases as the smaller class has. Scores that
+    are all alike have no interval.
 
     Parameters
     ----------
@@ -113,10 +115,12 @@ def delong_interval(
         Cases of the smaller class.
     """
     alpha = 1 - level
-    if area in (0.0, 1.0) or variance <= 0:
+    if area in (0.0, 1.0):
         edge = (alpha / 2) ** (1 / n_pairs)
         low, high = (0.0, 1 - edge) if area < 0.5 else (edge, 1.0)
-        return Interval(low, high, "exact for a share of 0 or 1")
+        return Interval(low, high, EXACT)
+    if variance <= 0:
+        return Interval(np.nan, np.nan, "scores do not vary")
     z = stats.norm.ppf(1 - alpha / 2)
     half = z * np.sqrt(variance) / (area * (1 - area))
     ends = expit(logit(area) + np.array([-half, half]))
@@ -140,7 +144,8 @@ def delong_test(
     value = float(areas[0] - areas[1])
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
     if variance <= 1e-15:  # one orders the cases as the other does
-        return Difference(value, value, value, 1.0 if value == 0 else 0.0)
+        unknown = (np.nan, np.nan, np.nan)
+        return Difference(value, *((0.0, 0.0, 1.0) if value == 0 else unknown))
     se = float(np.sqrt(variance))
     half = float(stats.norm.ppf(0.5 + level / 2)) * se
     p = float(2 * stats.norm.sf(abs(value) / se))

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from habitat.saving import write_csv, write_folder, write_json
+from habitat.cohort._tables import read_table
+from habitat.errors import InputError
+from habitat.saving import read_json, write_csv, write_folder, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +21,14 @@ FORMAT = "habitat.evaluation/1"
 JSON = "evaluation.json"
 _TABLES = ("metrics", "differences", "predictions", "selected", "subgroups")
 _CURVES = ("roc", "calibration", "decision")
+_TEXTS = {
+    "metrics": ("model", "part", "metric", "how"),
+    "differences": ("model", "part", "how"),
+    "predictions": ("case_id", "model", "part", "y", "predicted"),
+    "selected": ("feature",),
+    "subgroups": ("column", "value", "note"),
+    "calibration": ("kind",),
+}
 WRITTEN = frozenset((JSON, *(f"{t}.csv" for t in (*_TABLES, *_CURVES))))
 
 
@@ -116,6 +126,27 @@ class Evaluation:
         }
         write_json(part / JSON, data, tuple(sorted(f"{t}.csv" for t in tables)))
 
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Evaluation:
+        """Read what `save` or `train` wrote.
+
+        Raises
+        ------
+        InputError
+            If the folder holds no evaluation, or one that was changed since.
+        """
+        path = Path(folder).expanduser().absolute() / JSON
+        tables = tuple(sorted(f"{t}.csv" for t in _TABLES))
+        data = read_json(path, FORMAT, tables, InputError)
+        curves = tuple(c for c in _CURVES if f"{c}.csv" in data["files"])
+        read_json(path, FORMAT, tuple(f"{c}.csv" for c in curves), InputError)
+        return cls(
+            **{name: _read(path.parent, name) for name in _TABLES},
+            curves={name: _read(path.parent, name) for name in curves},
+            notes=tuple(data["notes"]),
+            params=data["params"],
+        )
+
     def plot(self) -> Figure:
         """AUC of all models and, of two classes, ROC, calibration and decision curve.
 
@@ -154,6 +185,13 @@ class Evaluation:
             start = self.value("habitats", "calibration_intercept")
             found["calibration"] = f"slope {slope:.2f}, intercept {start:.2f}"
         return found
+
+
+def _read(folder: Path, name: str) -> pd.DataFrame:
+    """A table as it was written; what names something stays text."""
+    path = folder / f"{name}.csv"
+    columns = pd.read_csv(path, nrows=0).columns
+    return read_table(path, [c for c in columns if c not in _TEXTS.get(name, ())])
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

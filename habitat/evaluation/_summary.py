@@ -142,6 +142,9 @@ class Judge:
             tested = mean_of(found, len(y))[1]
             return (*_resampled(discrimination, y[tested], z[tested]), POOLED)
         values = self.values(found, discrimination)
+        if (values == 1).all() or (values == 0).all():
+            least = int(np.bincount(y).min())
+            return (values[0], *_metrics.delong_interval(values[0], 0.0, least))
         return (*self._over_folds(values, self._weights()), WITHIN)
 
     def _of_test_set(self, y: Indices, p: Floats) -> tuple[float, float, float, str]:

@@ -108,6 +108,28 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """A small JPEG of one case, with a rating."""
+
+    case_id: str
+    jpeg: bytes
+    words: str = ""
+    href: str | None = None
+
+    @property
+    def uri(self) -> str:
+        return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode()
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Many cases at a glance, each to keep or not; the ratings can be saved."""
+
+    tiles: Sequence[Tile]
+    template: ClassVar[str] = "mosaic"
+
+
+@dataclass(frozen=True)
 class Row:
     """Blocks side by side; below each other where the page is narrow."""
 

@@ -13,6 +13,7 @@ from habitat.image import Image
 from habitat.plotting import (
     habitat_colors,
     mosaic,
+    plot_choice,
     plot_density,
     plot_histograms,
     plot_result,
@@ -23,6 +24,7 @@ from habitat.reports._page import (
     Code,
     Facts,
     Page,
+    Picture,
     Row,
     Section,
     Status,
@@ -49,7 +51,7 @@ def patient_page(
     case_id: str,
     about: str = "",
     judged: Judged | None = None,
-    centers: Mapping[str, Sequence[float]] | None = None,
+    notes: Sequence[str] = (),
 ) -> Page:
     """Build the page of one tumor.
 
@@ -62,14 +64,14 @@ def patient_page(
         Words under the title.
     judged : Judged, optional
         What a trained classifier says of it.
-    centers : mapping, optional
-        Cohort centers by channel, (k,) each.
+    notes : sequence of str
+        What is to be read beside the notes of the result.
     """
     parts = [
         Section("answer", "Answer", list(_answer(result, judged))),
         Section("images", "Images", list(_images(result))),
         Section("habitats", "Habitats", list(_habitats(result))),
-        Section("values", "Values", list(_values(result, centers))),
+        Section("values", "Values", list(_values(result))),
         Section("certainty", "Certainty", list(_certainty(result))),
     ]
     if judged is not None:
@@ -77,7 +79,13 @@ def patient_page(
         parts.append(Section("why", "Why this prediction", judged.reasons))
     parts.append(Section("input", "Input checks", list(_input(result))))
     parts.append(Section("provenance", "Provenance", list(_provenance(result))))
-    warnings = [*result.notes, *_small(result), *(judged.warnings if judged else ())]
+    said = [
+        *result.notes,
+        *notes,
+        *_small(result),
+        *(judged.warnings if judged else ()),
+    ]
+    warnings = list(dict.fromkeys(said))
     return Page(case_id, _status(result, warnings), warnings, parts, about)
 
 
@@ -159,7 +167,9 @@ def _habitats(result: HabitatResult) -> Iterator[Table]:
         out.append(f"{100 * row['fraction']:.1f}")
         for channel in result.images:
             low, high = cell(row[f"p10_{channel}"]), cell(row[f"p90_{channel}"])
-            out.append(f"{cell(row[f'mean_{channel}'])} ({low} to {high})")
+            mean = cell(row[f"mean_{channel}"])
+            span = f"{mean} ({low} to {high})"
+            out.append(span.replace(" ", "\N{NO-BREAK SPACE}"))
         rim = row["rim_fraction"]
         out.append(_MISSING if np.isnan(rim) else f"{100 * rim:.0f} %")
         out.append(cell(row["mean_depth_mm"]))
@@ -168,17 +178,13 @@ def _habitats(result: HabitatResult) -> Iterator[Table]:
     yield Table(columns, rows, "Volumes and values on the grid of the map.")
 
 
-def _values(
-    result: HabitatResult, centers: Mapping[str, Sequence[float]] | None
-) -> Iterator[Any]:
+def _values(result: HabitatResult) -> Iterator[Any]:
     labels = result.labels[result.box]
     channels = list(result.images)
     blocks = []
     if len(channels) > 1:
         x, y = channels[:2]
-        cohort = None
-        if centers is not None and x in centers and y in centers:
-            cohort = np.stack([centers[x], centers[y]], axis=1)
+        cohort = cohort_centers(result.params)
         figure = plot_density(
             result.images[x].array,
             result.images[y].array,
@@ -186,16 +192,28 @@ def _values(
             result.centers[:, :2],
             names=result.names,
             units=[_unit(result, c) for c in (x, y)],
-            cohort_centers=cohort,
+            cohort_centers=None if cohort is None else cohort[:, :2],
         )
         alt = f"Voxels by {x} and {y} with the center of each habitat"
-        caption = f"Voxels by {x} and {y}."
+        caption = f"Voxels by {x} and {y}; dots: centers of this tumor"
+        caption += "." if cohort is None else ", diamonds: of the cohort."
         blocks.append(picture(figure, alt, caption, dpi=_DPI, width="min(100%, 22rem)"))
     shown = {_unit(result, c): result.images[c].array for c in channels[:4]}
     figure = plot_histograms(shown, labels, names=result.names)
     alt = "Histogram of each channel, colored by habitat"
     blocks.append(picture(figure, alt, "Voxels of each channel by habitat.", dpi=_DPI))
     yield Row(blocks)
+
+
+def cohort_centers(params: Mapping[str, Any]) -> Any:
+    """Centers of the population model in natural units, where they are a mean."""
+    arguments, learned = params["arguments"], params["learned"]
+    scaling, rule = learned["scaling"], learned["rule"]
+    known = arguments.get("model") and not arguments.get("patient_shift")
+    if not known or scaling["name"] != "Shifted" or "centers" not in rule:
+        return None
+    scaled = np.asarray(rule["centers"], dtype=float)
+    return scaled * scaling["width"] + scaling["shift"]
 
 
 def _unit(result: HabitatResult, channel: str) -> str:
@@ -238,13 +256,18 @@ def _certainty(result: HabitatResult) -> Iterator[Any]:
             "habitats are conventions of the method."
         )
     if result.quality.get("choice"):
-        picks = ", ".join(f"{k}: {v}" for k, v in _picks(result.quality["choice"]))
-        yield Text(f"k was chosen from the data ({picks}).")
+        yield choice_picture(result.quality["choice"])
 
 
-def _picks(choice: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The k of each criterion."""
-    return [(str(k), v) for k, v in dict(choice.get("picks", {})).items()]
+def choice_picture(choice: Mapping[str, Any]) -> Picture:
+    """All criteria by which k was chosen."""
+    p = choice["structure_p"]
+    values = {n: np.asarray(v, dtype=float) for n, v in choice["values"].items()}
+    figure = plot_choice(
+        choice["ks"], values, choice["picks"], choice["k"], np.nan if p is None else p
+    )
+    caption = "Choice of the number of habitats; filled: what a criterion picks."
+    return picture(figure, "Criteria by number of habitats", caption, dpi=_DPI)
 
 
 def _input(result: HabitatResult) -> Iterator[Any]:
@@ -295,9 +318,10 @@ def _numbers(values: Sequence[float]) -> str:
     return " x ".join(f"{v:.3g}" for v in values)
 
 
-def saved_case_id(folder: Path) -> str:
-    """Name of a saved case: as in its table, else that of the folder."""
+def saved_case(folder: Path) -> tuple[str, tuple[str, ...]]:
+    """Name and notes of a saved case: as a batch wrote them, else the folder's name."""
     path = folder / "case.json"
-    if path.is_file():
-        return str(json.loads(path.read_text(encoding="utf-8"))["case_id"])
-    return folder.name
+    if not path.is_file():
+        return folder.name, ()
+    case = json.loads(path.read_text(encoding="utf-8"))
+    return str(case["case_id"]), tuple(case["notes"])

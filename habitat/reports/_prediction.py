@@ -13,6 +13,7 @@ import pandas as pd
 from habitat.classifiers import HabitatClassifier
 from habitat.cohort._tables import read_table
 from habitat.errors import ConfigError, ModelError
+from habitat.evaluation import Evaluation
 from habitat.features import extract, wide
 from habitat.mil import Bags, MILClassifier
 from habitat.population import HabitatModel
@@ -39,7 +40,9 @@ class Judged:
     warnings: Sequence[str] = field(default_factory=tuple)
 
 
-def judge(result: HabitatResult, folder: Path | None, training: Path) -> Judged:
+def judge(
+    result: HabitatResult, folder: Path | None, training: Path, case_id: str
+) -> Judged:
     """Predict with the classifier of `train`.
 
     Parameters
@@ -49,6 +52,8 @@ def judge(result: HabitatResult, folder: Path | None, training: Path) -> Judged:
         Where it is saved; its features.csv is used if it is there.
     training : path
         Folder of `train`.
+    case_id : str
+        Its name in the cohort; a case that the classifier was fitted on is told so.
 
     Raises
     ------
@@ -74,7 +79,7 @@ def judge(result: HabitatResult, folder: Path | None, training: Path) -> Judged:
         _answer(classifier, p, beyond),
         [_ranks(table, cohort, getattr(classifier, "selected_", ()))],
         reasons,
-        _warnings(beyond),
+        (*_seen(training, str(classifier.classes_[-1]), case_id), *_warnings(beyond)),
     )
 
 
@@ -122,6 +127,20 @@ def _answer(
         else "All features of the model lie inside the training range."
     )
     return f"{text} {where}"
+
+
+def _seen(training: Path, last: str, case_id: str) -> list[str]:
+    """What a probability is worth for a case that the classifier has learned from."""
+    rows = Evaluation.load(training).predictions
+    rows = rows[(rows["model"] == "habitats") & (rows["case_id"] == case_id)]
+    if rows.empty:
+        return []
+    left_out = rows[f"p_{last}"].mean()
+    return [
+        f"A case {case_id} is among those of the evaluation: the classifier may have "
+        f"learned from this tumor. Left out, its probability of {last} was "
+        f"{left_out:.2f} (mean over folds)."
+    ]
 
 
 def _warnings(beyond: Sequence[str]) -> tuple[str, ...]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from habitat._progress import track
+from habitat.cohort._names import safe_name
 from habitat.errors import ConfigError, InputError
 from habitat.reports._page import render
-from habitat.reports._patient import patient_page, saved_case_id
+from habitat.reports._patient import patient_page, saved_case
 from habitat.reports._prediction import judge
 from habitat.result import HabitatResult
 from habitat.saving import whole_file
@@ -21,6 +23,7 @@ def report(
     *,
     case_id: str | None = None,
     model: str | os.PathLike[str] | None = None,
+    patients: bool = False,
     about: str = "",
 ) -> Path:
     """Write a report that opens anywhere, without a network.
@@ -37,6 +40,9 @@ def report(
         names a patient or a date is shown.
     model : path, optional
         Folder of `train`: predictions, and what they rest on.
+    patients : bool
+        Of a batch: also write the report of each case, in the folder ``<out>_cases``
+        beside, and link it. About two seconds a case.
     about : str
         Words under the title, such as where the data come from.
 
@@ -69,31 +75,49 @@ def report(
     if not path.parent.is_dir():
         raise ConfigError("is not there", str(path.parent), "make the folder")
     training = None if model is None else Path(model).expanduser().absolute()
-    folder = None
+    folder, name = None, "tumor"
+    notes: tuple[str, ...] = ()
     if not isinstance(source, HabitatResult):
         folder = Path(source).expanduser().absolute()
         if (folder / BATCH).is_file() or (folder / TRAINING).is_file():
-            return _cohort(folder, path, training, case_id, about)
+            if case_id is not None:
+                what = "names one tumor, but the source is a cohort"
+                raise ConfigError(what, "`case_id`", "leave it out")
+            return _cohort(folder, path, training, patients, about)
         if not (folder / RESULT).is_file():
             what = f"holds none of {RESULT}, {BATCH}, {TRAINING}"
             fix = "give the folder of a saved result, of `batch` or of `train`"
             raise InputError(what, str(folder), fix)
         source = HabitatResult.load(folder)
-    judged = None if training is None else judge(source, folder, training)
-    name = case_id or ("tumor" if folder is None else saved_case_id(folder))
-    page = patient_page(source, case_id=name, about=about, judged=judged)
+        name, notes = saved_case(folder)
+    if patients:
+        raise ConfigError("is for a batch, the source is one tumor", "`patients`")
+    name = case_id or name
+    judged = None if training is None else judge(source, folder, training, name)
+    page = patient_page(source, case_id=name, about=about, judged=judged, notes=notes)
     return _write(path, render(page))
 
 
 def _cohort(
-    folder: Path, path: Path, training: Path | None, case_id: str | None, about: str
+    folder: Path, path: Path, training: Path | None, patients: bool, about: str
 ) -> Path:
-    from habitat.reports._cohort import cohort_page
+    from habitat.reports._cohort import Batch, cohort_page
 
-    if case_id is not None:
-        what = "names one tumor, but the source is a cohort"
-        raise ConfigError(what, "`case_id`", "leave it out")
-    return _write(path, render(cohort_page(folder, path, model=training, about=about)))
+    pages = {}
+    if patients:
+        if not (folder / BATCH).is_file():
+            fix = "give the folder of the batch, and this one as `model`"
+            raise ConfigError("needs the maps of a batch", "`patients`", fix)
+        batch = Batch.read(folder)
+        beside = path.with_name(f"{path.stem}_cases")
+        beside.mkdir(exist_ok=True)
+        for name in track(batch.done, "Reporting"):
+            place = beside / f"{safe_name(name)}.html"
+            pages[name] = report(
+                batch.place(name), place, case_id=name, model=training, about=about
+            )
+    page = cohort_page(folder, path, model=training, about=about, pages=pages)
+    return _write(path, render(page))
 
 
 def _write(path: Path, html: str) -> Path:

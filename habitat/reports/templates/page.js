@@ -24,3 +24,26 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+for (const mosaic of document.querySelectorAll(".mosaic")) {
+  const cases = [...mosaic.querySelectorAll("li")], count = mosaic.querySelector("output");
+  const rating = (item) => item.querySelector("input:checked")?.value ?? "";
+  const tell = () => {
+    const rated = cases.filter(rating);
+    count.textContent = `${rated.length} of ${cases.length} rated, ${rated.filter((c) => rating(c) === "bad").length} bad`;
+  };
+  mosaic.addEventListener("change", (event) => {
+    const item = event.target.closest("li");
+    item.classList.toggle("bad", rating(item) === "bad");
+    tell();
+  });
+  mosaic.querySelector(".save").addEventListener("click", () => {
+    const plain = (text) => text.replace(/[\t\r\n]/g, " ").replace(/^'*[=+\-@]/, "'$&");
+    const rows = cases.map((c) => `${plain(c.dataset.case)}\t${rating(c)}`);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([["case_id\trating", ...rows].join("\n") + "\n"], { type: "text/tab-separated-values" }));
+    link.download = "ratings.tsv";
+    link.click();
+    URL.revokeObjectURL(link.href);
+  });
+  tell();
+}

@@ -349,11 +349,43 @@ def predict(
 
 
 @app.command()
+def report(
+    source: Annotated[
+        Path,
+        typer.Argument(help="folder of a result, of habitat batch or habitat train"),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="HTML to write")],
+    model: Annotated[Path | None, typer.Option(help="folder of habitat train")] = None,
+    case_id: Annotated[str | None, typer.Option(help="title of one tumor")] = None,
+    patients: Annotated[
+        bool, typer.Option("--patients", help="of a batch: a report of each case, too")
+    ] = False,
+    view: Annotated[
+        bool, typer.Option("--view", help="of one tumor: also a file to look through")
+    ] = False,
+    about: Annotated[str, typer.Option(help="words under the title")] = "",
+) -> None:
+    """Write a report on a tumor or a cohort: one HTML file that needs no network."""
+    from habitat.reports import report as run
+
+    path = run(
+        source,
+        out,
+        case_id=case_id,
+        model=model,
+        patients=patients,
+        view=view,
+        about=about,
+    )
+    typer.echo(f"Written to {path}")
+
+
+@app.command()
 def doctor() -> None:
     """Show versions, compiler and caches; paste this into a bug report."""
-    from habitat._doctor import report
+    from habitat._doctor import report as facts
 
-    for name, value in report():
+    for name, value in facts():
         typer.echo(f"{name:>14}  {value}")
 
 

@@ -303,6 +303,30 @@ class HabitatResult:
         figure: Figure = plot_result(self.images, labels, names=self.names)
         return figure
 
+    def report(
+        self, path: str | os.PathLike[str], *, case_id: str = "tumor", about: str = ""
+    ) -> Path:
+        """Write an offline HTML report; see `habitat.report`.
+
+        Parameters
+        ----------
+        path : path
+            The HTML file.
+        case_id : str
+            Title.
+        about : str
+            Words under the title.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+        """
+        import habitat  # reports know results, not the other way round
+
+        out: Path = habitat.report(self, path, case_id=case_id, about=about)
+        return out
+
     def to_simpleitk(self) -> sitk.Image:
         """Labels as a SimpleITK image (uint8, LPS).
 

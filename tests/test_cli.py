@@ -145,10 +145,13 @@ def test_doctor_names_what_a_bug_report_needs():
 def test_demo_runs_the_road_on_generated_cases(tmp_path):
     done = run("demo", "-o", tmp_path / "demo")
     assert done.returncode == 0, done.stderr
-    assert "All 12 generated cases are in" in done.stdout
-    assert "Segmenting 12/12: phantom-12" in done.stderr
-    folders = sorted((tmp_path / "demo").iterdir())
-    assert len(folders) == 12
-    for folder in folders:
-        assert (folder / "habitats.png").exists()
+    page = tmp_path / "demo" / "report.html"
+    assert done.stdout.splitlines()[-1] == f"Look first at {page}"
+    text = page.read_text("utf-8")
+    assert "Cohort of 12 cases" in text
+    assert "Generated tumors: there is no patient behind any image" in text
+    assert text.count("<li data-case=") == 12
+    for name in ("phantom-01", "phantom-12"):
+        folder = tmp_path / "demo" / "batch" / "cases" / name
         assert habitat.HabitatResult.load(folder).k == 4
+    assert (tmp_path / "demo" / "training" / "evaluation.json").is_file()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 from habitat._progress import track
 from habitat.cohort._names import safe_name
 from habitat.errors import ConfigError, InputError
-from habitat.reports._page import render
+from habitat.reports._page import Link, render
 from habitat.reports._patient import patient_page, saved_case
 from habitat.reports._prediction import judge
+from habitat.reports._view import view_html
 from habitat.result import HabitatResult
 from habitat.saving import whole_file
 
@@ -24,6 +27,7 @@ def report(
     case_id: str | None = None,
     model: str | os.PathLike[str] | None = None,
     patients: bool = False,
+    view: bool = False,
     about: str = "",
 ) -> Path:
     """Write a report that opens anywhere, without a network.
@@ -43,6 +47,9 @@ def report(
     patients : bool
         Of a batch: also write the report of each case, in the folder ``<out>_cases``
         beside, and link it. About two seconds a case.
+    view : bool
+        Of a tumor: also write ``<out>_view.html`` beside, and link it: all channels and
+        the habitats to look through in any plane, without a network, at most 8 MB.
     about : str
         Words under the title, such as where the data come from.
 
@@ -83,6 +90,9 @@ def report(
             if case_id is not None:
                 what = "names one tumor, but the source is a cohort"
                 raise ConfigError(what, "`case_id`", "leave it out")
+            if view:
+                fix = "give the folder of one case, below `cases`"
+                raise ConfigError("is for one tumor", "`view`", fix)
             return _cohort(folder, path, training, patients, about)
         if not (folder / RESULT).is_file():
             what = f"holds none of {RESULT}, {BATCH}, {TRAINING}"
@@ -95,6 +105,11 @@ def report(
     name = case_id or name
     judged = None if training is None else judge(source, folder, training, name)
     page = patient_page(source, case_id=name, about=about, judged=judged, notes=notes)
+    if view:
+        beside = path.with_name(f"{path.stem}_view.html")
+        _write(beside, view_html(source, case_id=name, about=about))
+        link = Link("look through it in a browser", quote(beside.name))
+        page = replace(page, links=(link,))
     return _write(path, render(page))
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.ndimage import binary_fill_holes
 
 from habitat.case import SUV_UNITS
-from habitat.errors import InputError
+from habitat.errors import ConfigError, GeometryError, InputError
 from habitat.geometry import Box, Floats, Geometry
 from habitat.image import Image
 from habitat.saving import read_json, write_arrays, write_folder, write_json
@@ -341,6 +341,76 @@ class HabitatResult:
         from habitat.io._files import to_simpleitk
 
         return to_simpleitk(self._label_image())
+
+    def save_dicom_seg(
+        self, path: str | os.PathLike[str], series: str | os.PathLike[str]
+    ) -> Path:
+        """Write the habitats as a DICOM SEG, for a PACS or a viewer.
+
+        Parameters
+        ----------
+        path : path
+            File to write, ending in ``.dcm``; an earlier one is replaced.
+        series : path
+            DICOM folder of the image that the segments are shown on, such as the CT.
+            Patient, study and frame of reference are taken from it, and labels are
+            brought to its grid by nearest neighbor.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+
+        Raises
+        ------
+        InputError
+            If highdicom (extra ``dicom``) is not installed.
+        DicomError
+            If the series cannot be read.
+        GeometryError
+            If the tumor does not lie within the series, or the images were acquired in
+            another frame of reference.
+
+        Notes
+        -----
+        One binary segment a habitat, with its name, color and the code of a mass (SCT
+        4147007), algorithm "habitat" (cluster analysis). The patient is the one of the
+        series, by name: the file is for the same archive.
+
+        Examples
+        --------
+        >>> result.save_dicom_seg("habitats.dcm", "dicom/CT")  # doctest: +SKIP
+        """
+        from habitat.io._dicom import choose_series
+        from habitat.io._dicom_seg import check_within, write_dicom_seg
+        from habitat.plotting import habitat_colors
+        from habitat.saving import whole_file
+
+        out = Path(path).expanduser().absolute()
+        if out.suffix.lower() != ".dcm":
+            raise ConfigError(f"must end in .dcm, got {out.name}", "`path`")
+        folder = Path(series).expanduser()
+        found = choose_series(folder)
+        self._check_frame(found.frame_uid, str(folder))
+        check_within(self._label_image(), found.geometry, str(folder))
+        labels = self.on(found.geometry)
+        colors, version = habitat_colors(self.k), self.params["versions"]["habitat"]
+        with whole_file(out) as part:
+            write_dicom_seg(part, labels, self.names, colors, found, version)
+        return out
+
+    def _check_frame(self, frame: str, where: str) -> None:
+        """Refuse a series that was acquired in another frame of reference."""
+        own = [h.get("frame_of_reference_uid") for h in self._headers.values()]
+        known = [uid for uid in own if uid]
+        if frame and known and frame not in known:
+            what = "is in another frame of reference than the images of the map"
+            raise GeometryError(what, where, "give a series of the same study")
+
+    @property
+    def _headers(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.params["headers"]
+        return found
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the result in open formats; all of it or nothing.

@@ -39,7 +39,7 @@ Tag = str | tuple[int, int]  # keyword, or (group, element) of a private attribu
 def quiet() -> Generator[None, None, None]:
     """Keep pydicom's remarks on attributes that do not matter here from the user."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
+        warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)(\.|$)")
         yield
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import habitat
 from habitat.errors import ConfigError, HabitatWarning, InputError
+from habitat.features import wide
 from habitat.mil import MILClassifier
 from habitat.reports import _view
 from habitat.reports._page import Page, Section, Table, cell, render
@@ -97,6 +98,9 @@ def test_one_file_has_all_of_a_tumor(saved, tmp_path):
     for name, row in zip(found.names, found.table.itertuples(), strict=True):
         assert name in text
         assert f"{name} {row.voxels} {cell(row.volume_ml)}" in text
+    tumor = wide(found.extract(families=("spatial",))).iloc[0]
+    area = cell(tumor["tumor_border_area_1_2"] / 100)
+    assert f"H1 {area} " in text
     assert "P07" in text
     assert habitat.segment.__name__ + "(PET, CT, MASK" in text
     assert found.sources["pet"]["sha256"] in text
@@ -183,6 +187,13 @@ def test_a_click_sorts_numbers_as_numbers(tmp_path):
     click = "document.querySelectorAll('thead th')[1].click();"
     assert names.findall(acted(path, click, tmp_path)) == ["d", "a", "b", "c"]
     assert names.findall(acted(path, 2 * click, tmp_path)) == ["c", "b", "a", "d"]
+
+
+def test_a_page_of_a_cohort_has_the_same_bytes(page, cohort, tmp_path):
+    done, trained = cohort
+    options = {"model": trained.out, "about": "generated tumors"}
+    one = habitat.report(done.out, tmp_path / "a.html", **options).read_bytes()
+    assert habitat.report(done.out, tmp_path / "b.html", **options).read_bytes() == one
 
 
 def test_ratings_are_kept_in_a_table(page, tmp_path):
@@ -276,6 +287,21 @@ def test_habitats_of_another_model_are_refused(cohort, tumor, tmp_path):
     with pytest.raises(ConfigError, match="habitats of another model"):
         habitat.report(tumor, tmp_path / "x.html", model=trained.out)
     assert not list(tmp_path.iterdir())
+
+
+def test_features_must_be_those_of_the_training(cohort, tmp_path):
+    done, trained = cohort
+    place = done.out / "cases" / "p1"
+    result = habitat.HabitatResult.load(place)
+    with pytest.raises(ConfigError, match="a map alone is not enough"):
+        habitat.report(result, tmp_path / "x.html", model=trained.out)
+    alone = shutil.copytree(place, tmp_path / "alone")
+    with pytest.raises(ConfigError, match="made with other options"):
+        habitat.report(alone, tmp_path / "x.html", model=trained.out)
+    (alone / "features.csv").unlink()
+    with pytest.raises(ConfigError, match="holds no features of p1"):
+        habitat.report(alone, tmp_path / "x.html", model=trained.out)
+    assert not (tmp_path / "x.html").exists()
 
 
 def test_a_training_alone_has_a_page(cohort, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from habitat.features._relations import relations
 from habitat.image import Image
 from habitat.plotting import (
     habitat_colors,
@@ -75,8 +76,9 @@ def patient_page(
         Section("certainty", "Certainty", list(_certainty(result))),
     ]
     if judged is not None:
-        parts.append(Section("comparison", "Beside the training cohort", judged.ranks))
-        parts.append(Section("why", "Why this prediction", judged.reasons))
+        beside = [Row([*judged.ranks, *judged.reasons])]
+        title = "Beside the training cohort, and why this prediction"
+        parts.append(Section("why", title, beside))
     parts.append(Section("input", "Input checks", list(_input(result))))
     parts.append(Section("provenance", "Provenance", list(_provenance(result))))
     said = [
@@ -155,27 +157,60 @@ def _ground(result: HabitatResult) -> tuple[str, str | None]:
 
 
 def _habitats(result: HabitatResult) -> Iterator[Table]:
-    data = result.table
-    colors = habitat_colors(result.k)
+    labels, spacing = result.labels[result.box], result.geometry.spacing
+    tumor, each = relations(np.ascontiguousarray(labels), result.k, spacing)
     columns = ["habitat", "voxels", "ml", "%"]
-    rows = []
-    columns += [f"{channel} mean (p10 to p90)" for channel in result.images]
-    columns += ["in 3 mm rim", "depth, mm", ""]
-    for i, row in enumerate(data.to_dict("records")):
-        out: list[Any] = [Swatch(row["name"], hex_color(colors[i]))]
-        out += [str(row["voxels"]), cell(row["volume_ml"])]
-        out.append(f"{100 * row['fraction']:.1f}")
-        for channel in result.images:
-            low, high = cell(row[f"p10_{channel}"]), cell(row[f"p90_{channel}"])
-            mean = cell(row[f"mean_{channel}"])
-            span = f"{mean} ({low} to {high})"
-            out.append(span.replace(" ", "\N{NO-BREAK SPACE}"))
-        rim = row["rim_fraction"]
-        out.append(_MISSING if np.isnan(rim) else f"{100 * rim:.0f} %")
-        out.append(cell(row["mean_depth_mm"]))
-        out.append("small" if row["voxels"] < SMALL else "")
-        rows.append(out)
+    for channel in result.images:
+        columns.append(f"{channel} mean (p10 to p90)")
+        columns += ["max", "TLG, ml"] if _is_suv(result, channel) else []
+    columns += ["in 3 mm rim", "depth, mm", "pieces", ""]
+    rows = [
+        [*_row(result, place, row), cell(float(each["components"][place])), small]
+        for place, row in enumerate(result.table.to_dict("records"))
+        for small in ["small" if row["voxels"] < SMALL else ""]
+    ]
     yield Table(columns, rows, "Volumes and values on the grid of the map.")
+    yield Table(
+        [
+            "cm\N{SUPERSCRIPT TWO}",
+            *(f"H{j}" for j in range(1, result.k + 1)),
+            "outside",
+        ],
+        list(_contacts(tumor, result.k)),
+        "Surface that habitats share with each other and with what is outside.",
+    )
+
+
+def _row(result: HabitatResult, place: int, row: Mapping[Any, Any]) -> Iterator[Any]:
+    """Cells of one habitat, but for the last two."""
+    yield Swatch(row["name"], hex_color(habitat_colors(result.k)[place]))
+    yield str(row["voxels"])
+    yield cell(row["volume_ml"])
+    yield f"{100 * row['fraction']:.1f}"
+    for channel in result.images:
+        mean, low, high = (cell(row[f"{n}_{channel}"]) for n in ("mean", "p10", "p90"))
+        yield f"{mean} ({low} to {high})".replace(" ", "\N{NO-BREAK SPACE}")
+        if _is_suv(result, channel):
+            yield cell(row[f"max_{channel}"])
+            yield cell(row[f"mean_{channel}"] * row["volume_ml"])
+    rim = row["rim_fraction"]
+    yield _MISSING if np.isnan(rim) else f"{100 * rim:.0f} %"
+    yield cell(row["mean_depth_mm"])
+
+
+def _is_suv(result: HabitatResult, channel: str) -> bool:
+    return (result.images[channel].unit or "").startswith("SUV")
+
+
+def _contacts(tumor: Mapping[str, float], k: int) -> Iterator[list[str]]:
+    """Rows of the areas between habitats, in square centimeters."""
+    for i in range(1, k + 1):
+        row = [f"H{i}"]
+        for j in (*range(1, k + 1), "outside"):
+            a, b = (i, j) if j == "outside" or i < j else (j, i)
+            area = tumor.get(f"border_area_{a}_{b}")
+            row.append("" if area is None else cell(area / 100))
+        yield row
 
 
 def _values(result: HabitatResult) -> Iterator[Any]:

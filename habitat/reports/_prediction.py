@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from habitat.classifiers import HabitatClassifier
-from habitat.cohort._tables import read_table
+from habitat.cohort._tables import WIDE, read_table
 from habitat.errors import ConfigError, ModelError
 from habitat.evaluation import Evaluation
-from habitat.features import extract, wide
+from habitat.features import wide
 from habitat.mil import Bags, MILClassifier
 from habitat.population import HabitatModel
 from habitat.reports._page import Notes, Table, Text, cell
@@ -22,12 +22,13 @@ from habitat.result import FEATURES as SAVED
 from habitat.result import HabitatResult
 from habitat.saving import read_json
 from habitat.selection import block, with_columns
-from habitat.training._extraction import from_json
 from habitat.training._predict import _classifier
+from habitat.training._source import Source
 from habitat.training._train import CLASSIFIER, FEATURES, FORMAT, HABITATS, JSON
 
-MOST = 15  # features shown
-_ALWAYS = ("volume_ml", "fraction", "SUVbw_mean", "HU_mean")
+NBSP = "\N{NO-BREAK SPACE}"
+MOST = 10  # features shown
+_ALWAYS = ("fraction", "SUVbw_mean", "HU_mean")
 
 
 @dataclass(frozen=True)
@@ -40,72 +41,118 @@ class Judged:
     warnings: Sequence[str] = field(default_factory=tuple)
 
 
-def judge(
-    result: HabitatResult, folder: Path | None, training: Path, case_id: str
-) -> Judged:
-    """Predict with the classifier of `train`.
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A trained classifier, with what its words on a tumor rest on."""
 
-    Parameters
-    ----------
-    result : HabitatResult
-    folder : path, optional
-        Where it is saved; its features.csv is used if it is there.
-    training : path
-        Folder of `train`.
-    case_id : str
-        Its name in the cohort; a case that the classifier was fitted on is told so.
+    folder: Path  # of `train`
+    about: Mapping[str, Any]  # train.json
+    classifier: HabitatClassifier | MILClassifier
+    cohort: pd.DataFrame  # features of the training cases
+    left_out: pd.DataFrame  # predictions of the evaluation
+    habitats: str | None  # sha256 of the habitat model
+    batches: dict[Path, Source] = field(default_factory=dict)  # read so far
 
-    Raises
-    ------
-    ConfigError
-        If the tumor was segmented with other habitats than those of the training.
-    ModelError
-        If the classifier cannot be read, or needs features that are not there.
-    """
-    about = read_json(training / JSON, FORMAT, (), ModelError)
-    _check_habitats(result, about, training)
-    table = _features(result, folder, about)
-    classifier = _classifier(training / CLASSIFIER)
-    cohort = read_table(training / FEATURES)
-    if isinstance(classifier, MILClassifier):
-        bags = Bags.from_table(table)
-        p, outside = classifier.predict_proba(bags)[0], classifier.outside(bags)
-        reasons = [_scores(classifier, bags)]
-    else:
-        p, outside = classifier.predict_proba(table)[0], classifier.outside(table)
-        reasons = _contributions(classifier, table)
-    beyond = [str(name) for name in outside.columns if outside[name].any()]
-    return Judged(
-        _answer(classifier, p, beyond),
-        [_ranks(table, cohort, getattr(classifier, "selected_", ()))],
-        reasons,
-        (*_seen(training, str(classifier.classes_[-1]), case_id), *_warnings(beyond)),
-    )
+    @classmethod
+    def read(cls, folder: Path) -> Judge:
+        """Read a folder of `train`; ModelError if it cannot be used."""
+        about = read_json(folder / JSON, FORMAT, (), ModelError)
+        if about["made"]:
+            sha256: str | None = HabitatModel.load(folder / HABITATS).sha256
+        else:
+            sha256 = (about["batch"] or {}).get("model")
+        rows = Evaluation.load(folder).predictions
+        return cls(
+            folder,
+            about,
+            _classifier(folder / CLASSIFIER),
+            read_table(folder / FEATURES),
+            rows[rows["model"] == "habitats"],
+            sha256,
+        )
 
+    def judge(self, result: HabitatResult, folder: Path | None, case_id: str) -> Judged:
+        """Predict the class of a saved tumor and say why.
 
-def _check_habitats(
-    result: HabitatResult, about: Mapping[str, Any], training: Path
-) -> None:
-    if about["made"]:
-        wanted: str | None = HabitatModel.load(training / HABITATS).sha256
-    else:
-        wanted = (about["batch"] or {}).get("model")
-    used = result.params["arguments"].get("model")
-    if used != wanted:
-        what = "was trained on habitats of another model than that of this result"
-        fix = "segment the tumor with the habitat model of the training"
-        raise ConfigError(what, str(training), fix)
+        Parameters
+        ----------
+        result : HabitatResult
+        folder : path, optional
+            Where it is saved with its features, of a batch or by itself.
+        case_id : str
+            Its name in the cohort; of a case of the training that is said.
 
+        Raises
+        ------
+        ConfigError
+            If the tumor was segmented with other habitats than those of the training,
+            or its features are not there or were made otherwise.
+        ModelError
+            If the classifier needs features that are not there.
+        """
+        if result.params["arguments"].get("model") != self.habitats:
+            what = "was trained on habitats of another model than that of this result"
+            fix = "segment the tumor with the habitat model of the training"
+            raise ConfigError(what, str(self.folder), fix)
+        table, classifier = self._features(folder, case_id), self.classifier
+        if isinstance(classifier, MILClassifier):
+            bags = Bags.from_table(table)
+            p, outside = classifier.predict_proba(bags)[0], classifier.outside(bags)
+            reasons = [_scores(classifier, bags)]
+        else:
+            p, outside = classifier.predict_proba(table)[0], classifier.outside(table)
+            reasons = _contributions(classifier, table)
+        beyond = [str(name) for name in outside.columns if outside[name].any()]
+        return Judged(
+            _answer(classifier, p, beyond),
+            [_ranks(table, self.cohort, getattr(classifier, "selected_", ()))],
+            reasons,
+            (*self._seen(case_id), *_warnings(beyond)),
+        )
 
-def _features(
-    result: HabitatResult, folder: Path | None, about: Mapping[str, Any]
-) -> pd.DataFrame:
-    if folder is not None and (folder / SAVED).is_file():
-        saved: pd.DataFrame = wide(read_table(folder / SAVED))
-        return saved
-    options = from_json(about["extraction"])
-    made: pd.DataFrame = wide(extract(result, **options))
-    return made
+    def _features(self, folder: Path | None, case_id: str) -> pd.DataFrame:
+        """The features of a saved tumor, if made as those of the training."""
+        fix = "run habitat batch with the habitats and options of the training"
+        if folder is None:
+            what = "has no features, and a map alone is not enough to make them"
+            raise ConfigError(what, "the result", fix)
+        table, extraction = self._saved(folder, case_id)
+        if table.empty:
+            raise ConfigError(f"holds no features of {case_id}", str(folder), fix)
+        if extraction != (self.about["extraction"] or {}):
+            what = "its features were made with other options than those of the "
+            raise ConfigError(what + "training", str(folder), fix)
+        whole: pd.DataFrame = table.reset_index(drop=True)
+        return whole
+
+    def _saved(
+        self, folder: Path, case_id: str
+    ) -> tuple[pd.DataFrame, Mapping[str, Any]]:
+        """Row of a batch, or else what `habitat segment --features` wrote."""
+        batch = folder.parent.parent
+        if (batch / WIDE).is_file():
+            if batch not in self.batches:
+                self.batches[batch] = Source.of(batch)
+            found = self.batches[batch]
+            whole = pd.DataFrame() if found.table is None else found.table
+            rows: pd.DataFrame = whole[whole["case_id"] == case_id]
+            return rows, (found.plan or {}).get("extraction") or {}
+        if (folder / SAVED).is_file():
+            own: pd.DataFrame = wide(read_table(folder / SAVED))
+            return own, {}
+        return pd.DataFrame(), {}
+
+    def _seen(self, case_id: str) -> list[str]:
+        """What a probability is worth for a case that the classifier learned from."""
+        rows = self.left_out[self.left_out["case_id"] == case_id]
+        if rows.empty:
+            return []
+        last = str(self.classifier.classes_[-1])
+        return [
+            f"A case {case_id} is among those of the evaluation: the classifier may "
+            f"have learned from this tumor. Left out, its probability of {last} was "
+            f"{rows[f'p_{last}'].mean():.2f} (mean over folds)."
+        ]
 
 
 def _answer(
@@ -129,20 +176,6 @@ def _answer(
     return f"{text} {where}"
 
 
-def _seen(training: Path, last: str, case_id: str) -> list[str]:
-    """What a probability is worth for a case that the classifier has learned from."""
-    rows = Evaluation.load(training).predictions
-    rows = rows[(rows["model"] == "habitats") & (rows["case_id"] == case_id)]
-    if rows.empty:
-        return []
-    left_out = rows[f"p_{last}"].mean()
-    return [
-        f"A case {case_id} is among those of the evaluation: the classifier may have "
-        f"learned from this tumor. Left out, its probability of {last} was "
-        f"{left_out:.2f} (mean over folds)."
-    ]
-
-
 def _warnings(beyond: Sequence[str]) -> tuple[str, ...]:
     said = "The prediction is of a research model that nobody validated for patients."
     if not beyond:
@@ -164,7 +197,7 @@ def _ranks(table: pd.DataFrame, cohort: pd.DataFrame, selected: Sequence[str]) -
             rank = 100 * ((others < value).mean() + (others == value).mean() / 2)
         low, high = np.quantile(others, (0.05, 0.95)) if others.size else (np.nan,) * 2
         used = "yes" if name in selected else ""
-        span = f"{cell(float(low))} to {cell(float(high))}"
+        span = f"{cell(float(low))} to {cell(float(high))}".replace(" ", NBSP)
         percentile = cell(None) if np.isnan(rank) else f"{rank:.0f}"
         rows.append([name, cell(value), percentile, span, used])
     columns = [

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from habitat._progress import track
 from habitat.cohort._names import safe_name
 from habitat.errors import ConfigError, InputError
+from habitat.reports._cohort import Batch, cohort_page
 from habitat.reports._page import Link, render
 from habitat.reports._patient import patient_page, saved_case
-from habitat.reports._prediction import judge
+from habitat.reports._prediction import Judge
 from habitat.reports._view import view_html
 from habitat.result import HabitatResult
 from habitat.saving import whole_file
@@ -81,33 +83,67 @@ def report(
         raise ConfigError(f"must end in .html, got {path.name}", "`out`")
     if not path.parent.is_dir():
         raise ConfigError("is not there", str(path.parent), "make the folder")
-    training = None if model is None else Path(model).expanduser().absolute()
-    folder, name = None, "tumor"
-    notes: tuple[str, ...] = ()
-    if not isinstance(source, HabitatResult):
+    if isinstance(source, HabitatResult):
+        one = _Tumor(source, None, case_id or "tumor")
+    else:
         folder = Path(source).expanduser().absolute()
         if (folder / BATCH).is_file() or (folder / TRAINING).is_file():
-            if case_id is not None:
-                what = "names one tumor, but the source is a cohort"
-                raise ConfigError(what, "`case_id`", "leave it out")
-            if view:
-                fix = "give the folder of one case, below `cases`"
-                raise ConfigError("is for one tumor", "`view`", fix)
-            return _cohort(folder, path, training, patients, about)
+            _check_of_cohort(folder, case_id, view, patients)
+            return _cohort(folder, path, _folder(model), patients, about)
+        one = _Tumor.read(folder, case_id)
+    if patients:
+        raise ConfigError("is for a batch, the source is one tumor", "`patients`")
+    training = _folder(model)
+    judge = None if training is None else Judge.read(training)
+    return _tumor(one, path, judge, view, about)
+
+
+class _Tumor(NamedTuple):
+    """A result, its folder if it has one, its name and what a batch said of it."""
+
+    result: HabitatResult
+    folder: Path | None
+    case_id: str
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path, case_id: str | None) -> _Tumor:
         if not (folder / RESULT).is_file():
             what = f"holds none of {RESULT}, {BATCH}, {TRAINING}"
             fix = "give the folder of a saved result, of `batch` or of `train`"
             raise InputError(what, str(folder), fix)
-        source = HabitatResult.load(folder)
         name, notes = saved_case(folder)
-    if patients:
-        raise ConfigError("is for a batch, the source is one tumor", "`patients`")
-    name = case_id or name
-    judged = None if training is None else judge(source, folder, training, name)
-    page = patient_page(source, case_id=name, about=about, judged=judged, notes=notes)
+        return cls(HabitatResult.load(folder), folder, case_id or name, notes)
+
+
+def _folder(model: str | os.PathLike[str] | None) -> Path | None:
+    return None if model is None else Path(model).expanduser().absolute()
+
+
+def _check_of_cohort(
+    folder: Path, case_id: str | None, view: bool, patients: bool
+) -> None:
+    if case_id is not None:
+        what = "names one tumor, but the source is a cohort"
+        raise ConfigError(what, "`case_id`", "leave it out")
+    if view:
+        fix = "give the folder of one case, below `cases`"
+        raise ConfigError("is for one tumor", "`view`", fix)
+    if patients and not (folder / BATCH).is_file():
+        fix = "give the folder of the batch, and this one as `model`"
+        raise ConfigError("needs the maps of a batch", "`patients`", fix)
+
+
+def _tumor(
+    one: _Tumor, path: Path, judge: Judge | None, view: bool, about: str
+) -> Path:
+    said = None if judge is None else judge.judge(one.result, one.folder, one.case_id)
+    page = patient_page(
+        one.result, case_id=one.case_id, about=about, judged=said, notes=one.notes
+    )
     if view:
         beside = path.with_name(f"{path.stem}_view.html")
-        _write(beside, view_html(source, case_id=name, about=about))
+        _write(beside, view_html(one.result, case_id=one.case_id, about=about))
         link = Link("look through it in a browser", quote(beside.name))
         page = replace(page, links=(link,))
     return _write(path, render(page))
@@ -116,21 +152,16 @@ def report(
 def _cohort(
     folder: Path, path: Path, training: Path | None, patients: bool, about: str
 ) -> Path:
-    from habitat.reports._cohort import Batch, cohort_page
-
     pages = {}
     if patients:
-        if not (folder / BATCH).is_file():
-            fix = "give the folder of the batch, and this one as `model`"
-            raise ConfigError("needs the maps of a batch", "`patients`", fix)
         batch = Batch.read(folder)
+        judge = None if training is None else Judge.read(training)
         beside = path.with_name(f"{path.stem}_cases")
         beside.mkdir(exist_ok=True)
         for name in track(batch.done, "Reporting"):
+            one = _Tumor.read(batch.place(name), name)
             place = beside / f"{safe_name(name)}.html"
-            pages[name] = report(
-                batch.place(name), place, case_id=name, model=training, about=about
-            )
+            pages[name] = _tumor(one, place, judge, False, about)
     page = cohort_page(folder, path, model=training, about=about, pages=pages)
     return _write(path, render(page))
 

@@ -285,6 +285,7 @@ def train(
     from habitat.evaluation import Habitats
     from habitat.mil import MILClassifier
     from habitat.population import HabitatModel
+    from habitat.reports import report as write_page
     from habitat.training import train as run
 
     if mil is not None and (classifier != "logistic" or harmonize is not None):
@@ -318,7 +319,9 @@ def train(
     typer.echo(_printable(repr(found.evaluation)))
     for case in found.excluded.head(_SHOWN).itertuples():
         typer.echo(_printable(f"left out: {case.case_id}: {case.reason}"))
+    page = write_page(found.out, found.out / "report.html")
     typer.echo(f"Written to {found.out}")
+    typer.echo(f"Look first at {page}")
     raise typer.Exit(found.exit_code)
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+from typer.testing import CliRunner
 
 import habitat
+from habitat.cli import app
+from tests.test_evaluate import cohort
 
 ROOT = Path(habitat.__file__).parents[1]
 CASE = ROOT / "data_samples" / "phantom-01"
@@ -142,6 +145,28 @@ def test_doctor_names_what_a_bug_report_needs():
         assert word in done.stdout
 
 
+def test_train_and_predict_say_where_to_look(tmp_path):
+    table, y = cohort(60, signal=2.0)
+    table.insert(1, "status", "done")
+    table["pdl1_tps"] = 30.0 * y
+    batch, out = tmp_path / "batch", tmp_path / "out"
+    batch.mkdir()
+    table.to_csv(batch / "features_wide.csv", index=False)
+    arguments = ["train", batch, "-o", out, "--folds", 3, "--repeats", 1]
+    for _ in range(2):  # the second time in place of the first
+        done = CliRunner().invoke(app, list(map(str, arguments)))
+        assert done.exit_code == 0, done.output
+        assert f"Look first at {out / 'report.html'}" in done.output.splitlines()
+    assert "Beside simple models and controls" in (out / "report.html").read_text(
+        "utf-8"
+    )
+    arguments = ["predict", batch, "--model", out, "-o", tmp_path / "p.csv"]
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == 0, done.output
+    assert len(pd.read_csv(tmp_path / "p.csv")) == 60
+
+
+@pytest.mark.slow  # .ci/run does it before the tests
 def test_demo_runs_the_road_on_generated_cases(tmp_path):
     done = run("demo", "-o", tmp_path / "demo")
     assert done.returncode == 0, done.stderr

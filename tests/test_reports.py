@@ -4,16 +4,16 @@ import html
 import json
 import re
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import habitat
+from habitat.cli import app
 from habitat.errors import ConfigError, HabitatWarning, InputError
 from habitat.features import wide
 from habitat.mil import MILClassifier
@@ -419,13 +419,9 @@ def test_numbers_are_short():
 
 
 def test_the_command_line_writes_it(saved, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "habitat", "report", saved, "-o", tmp_path / "p.html"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "p.html" in done.stdout
+    arguments = ["report", str(saved), "-o", str(tmp_path / "p.html")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert f"Written to {tmp_path / 'p.html'}" in done.output
     direct = habitat.report(saved, tmp_path / "q.html")
     assert direct.read_bytes() == (tmp_path / "p.html").read_bytes()

@@ -36,6 +36,7 @@ FORMAT = "habitat.training/1"
 JSON, CLASSIFIER, HABITATS = "train.json", "classifier", "habitats"
 EXCLUDED, FEATURES = "excluded.csv", "features_wide.csv"
 WRITTEN = {JSON, CLASSIFIER, HABITATS, EXCLUDED, FEATURES, FIGURES, REPORTING} | TABLES
+WRITTEN |= {"report.html"}  # of the command line
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,6 +43,15 @@ def pyradiomics(labels, label, spacing):
     return {name: complex(value).real for name, value in values.items()}
 
 
+# its mesh encloses nothing: pyradiomics 3.1 rounds to 0, another order to 3e-17
+EMPTY_MESH = np.zeros((4, 5, 3), np.uint8)
+EMPTY_MESH[0, 3, 2] = EMPTY_MESH[3, 3, 2] = EMPTY_MESH[3, 4, 1] = 2
+
+
+def test_a_mesh_that_encloses_nothing_has_no_ratio():
+    assert_as_pyradiomics(EMPTY_MESH, 3, (0.5, 0.5, 0.9765625))
+
+
 def assert_as_pyradiomics(labels, n, spacing):
     ours = shape(labels, n, spacing)
     assert len(ours) == 14
@@ -52,6 +61,11 @@ def assert_as_pyradiomics(labels, n, spacing):
             continue
         expected = pyradiomics(labels, label, spacing)
         assert {f"shape_{name}" for name in expected} == set(ours)
+        if abs(expected["MeshVolume"]) < 1e-12 * np.prod(spacing):  # rounding of 0
+            assert ours["shape_MeshVolume"][label - 1] == 0
+            assert np.isnan(ours["shape_SurfaceVolumeRatio"][label - 1])
+            for name in ("MeshVolume", "SurfaceVolumeRatio", "Sphericity"):
+                del expected[name]
         for name, value in expected.items():
             got = ours[f"shape_{name}"][label - 1]
             absent = name in ROOTS and np.isnan(value) and (labels == label).sum() > 1

@@ -91,9 +91,13 @@ def _size(facts: Facts) -> Iterator[str]:
         needed = sample_size(facts.n_features, counts[1] / counts.sum()).n
         if needed > counts.sum():
             yield (
-                f"A model of {facts.n_features} features needs about {needed} cases "
+                f"A model of {_features(facts.n_features)} needs about {needed} cases "
                 f"(Riley's criteria, R2 of 15 % of its maximum), not {counts.sum()}."
             )
+
+
+def _features(n: int) -> str:
+    return "1 feature" if n == 1 else f"{n} features"
 
 
 def _pooled(facts: Facts) -> Iterator[str]:

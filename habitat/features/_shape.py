@@ -299,10 +299,18 @@ def _regions(
             (start + moments[1:4] / moments[0]) * steps,
             _eigenvalues(moments, steps),
             float(cubes[:, 0] @ areas),
-            float(cubes[:, 0] @ volumes + (cubes[:, 1:] * slopes).sum()),
+            _enclosed(cubes, volumes, slopes),
             diameters,
             points,
         )
+
+
+def _enclosed(cubes: npt.NDArray[np.int64], volumes: Floats, slopes: Floats) -> float:
+    """Volume within a mesh; 0 where its gaps take all of it but for rounding."""
+    far = cubes[:, 1:] * slopes
+    total = float(cubes[:, 0] @ volumes + far.sum())
+    size = float(cubes[:, 0] @ np.abs(volumes) + np.abs(far).sum())
+    return total if abs(total) > 1e-12 * size else 0.0
 
 
 def _eigenvalues(moments: npt.NDArray[np.int64], steps: Floats) -> Floats:

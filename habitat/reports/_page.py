@@ -160,8 +160,8 @@ class Page:
     links: Sequence[Link] = field(default_factory=tuple)  # files beside
 
 
-def render(page: Page) -> str:
-    """Turn a page into HTML: no file, font or script from elsewhere."""
+def template(name: str) -> jinja2.Template:
+    """A template of this package; what it is given is text, not HTML."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("habitat.reports"),
         autoescape=True,
@@ -169,7 +169,12 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html").render(
+    return environment.get_template(name)
+
+
+def render(page: Page) -> str:
+    """Turn a page into HTML: no file, font or script from elsewhere."""
+    return template("page.html").render(
         page=page,
         sign=SIGNS[page.status],
         word=WORDS[page.status],

@@ -9,14 +9,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from habitat.image import Image
 from habitat.io import write
 from habitat.plotting import habitat_colors
-from habitat.reports._page import cell
+from habitat.reports._page import cell, template
 from habitat.result import HabitatResult
 
 NIIVUE = "niivue-0.69.0.umd.js"
@@ -51,14 +50,7 @@ def view_html(result: HabitatResult, *, case_id: str, about: str = "") -> str:
         if sum(len(v["base64"]) for v in volumes) <= room:
             break
         step += 1
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("habitat.reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("view.html").render(
+    return template("view.html").render(
         case_id=case_id,
         about=about,
         step=step,
